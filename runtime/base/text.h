@@ -1,0 +1,21 @@
+// A growing text: the one way in which the project builds strings, dumps and generated source.
+#ifndef VLMC_BASE_TEXT_H
+#define VLMC_BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct Text {
+  char *bytes; // always NUL-terminated once something was added; NULL while empty
+  size_t length, capacity;
+} Text;
+
+void text_free(Text *text);
+void text_add(Text *text, const char *bytes, size_t length);
+void text_print(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+const char *text_string(const Text *text); // "" while empty
+
+// The number's shortest spelling that reads back to the same double ("0.1", "1e-05", "-inf", "nan").
+void text_number(Text *text, double value);
+
+#endif
