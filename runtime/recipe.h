@@ -1,0 +1,57 @@
+// What a model file says about a run besides its arithmetic: preprocessing, chat template, stages. Filled by
+// the compiler, read by the runtime; plain data, all memory belongs to whoever filled it.
+#ifndef VLMC_RUNTIME_RECIPE_H
+#define VLMC_RUNTIME_RECIPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum Resample { RESAMPLE_BILINEAR, RESAMPLE_BICUBIC } Resample;
+typedef enum ResizeMode {
+  RESIZE_EXACT,    // to width x height, whatever the picture's shape
+  RESIZE_SHORTEST, // shortest edge to the size, then the centre is cropped
+  RESIZE_NONE      // the picture must already have the size
+} ResizeMode;
+
+// picture file -> float[channels, height, width]: (byte * scale - mean[c]) / std[c]
+typedef struct Preprocess {
+  int channels; // 1 (grey by ITU-R 601-2 luma) or 3 (RGB)
+  int height, width;
+  ResizeMode resize;
+  Resample resample;
+  double scale;
+  double mean[3], std[3];
+  int shift;     // training only: random shift by up to this many pixels, edges filled with zero bytes
+  bool mirror;   // training only: mirrored left to right with probability 1/2
+} Preprocess;
+
+// One turn of a conversation as text. `{prompt}` and `{answer}` stand in for the turn's parts, `<image>` for
+// the picture. What `{answer}` and all text after it spell is supervised, the rest is not.
+typedef struct Template {
+  const char *turn;        // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+  const char *image_token; // "<image>"; repeated `image_tokens` times in the ids
+  int image_tokens;        // picture tokens that the model's encoder gives; 0 for a text model
+  const char *end_token;   // generation stops at it: the first special token after {answer}; NULL: none
+  const char *const *specials; // special tokens in order; a trained tokenizer gives them ids 0, 1, 2, ...
+  size_t special_count;
+} Template;
+
+typedef enum Schedule { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR } Schedule;
+
+typedef struct Stage {
+  const char *name;
+  const char *data;      // file DIR/<data>.jsonl
+  double rate;           // peak learning rate
+  Schedule schedule;     // after the warm-up, down to floor * rate at the last step
+  double floor;          // share of the peak
+  double warmup;         // share of all steps (below 1) or a number of steps
+  double beta1, beta2, epsilon, weight_decay; // decay applies to parameters of two and more axes
+  double clip;           // largest global gradient norm; 0: none
+  int batch;             // samples per step of the device
+  int accumulate;        // steps of the device per optimizer step
+  int length;            // T: longest sample in tokens, pictures included; longer ones are cut (never in a picture)
+  double epochs;
+} Stage;
+
+#endif
