@@ -1,0 +1,37 @@
+// Passes from graph to graph. Each returns a new graph in the same arena (or the same one, unchanged); nodes
+// keep their spans and origins. One file per pass, its first lines say what it needs and keeps.
+#ifndef VLMC_COMPILER_GRAPH_PASSES_H
+#define VLMC_COMPILER_GRAPH_PASSES_H
+
+#include "compiler/graph/graph.h"
+
+// dead.c: drops what no output needs.
+Graph *dead(Graph *graph);
+// simplify.c: folds constants, x*1, x+0, arrange of arrange, select of a constant, split of merge, cast of cast.
+Graph *simplify(Graph *graph);
+// cse.c: one node where several compute the same.
+Graph *cse(Graph *graph);
+// specialise.c: run-time sizes that are known become constants; symbols[s] < 0 stays a symbol.
+Graph *specialise(Graph *graph, const int64_t symbols[SYMBOL_COUNT]);
+// gradient.c: needs one output `loss` of rank 0; adds, for every trained parameter that it depends on, an
+// output "gradient:<parameter>". Only towards what is trained: nothing is built behind frozen parts.
+Graph *gradient(Graph *graph);
+// optimizer.c: needs `gradient`; `rule` is a graph over rank-0 inputs parameter, gradient, first, second,
+// rate, step, ... with outputs parameter, first, second (from the standard library's adamw); applies it to
+// every trained parameter after clipping by the global norm, adds the states "first:<parameter>",
+// "second:<parameter>", the scalars the rule asks for, and the result "gradient norm".
+typedef struct OptimizerOptions {
+  double clip;     // largest global norm; 0: none
+  int accumulate;  // 1: gradients are used at once
+} OptimizerOptions;
+Graph *optimizer(Graph *graph, const Graph *rule, OptimizerOptions options);
+// precision.c: under bf16, float activations are stored as bf16 between kernels and contractions read bf16;
+// parameters, optimizer states, reductions and results stay f32.
+Graph *precision(Graph *graph, DType storage);
+// derive.c: from `forward` over [B, T] the incremental graph: computes T new positions after P earlier ones,
+// keeps what later positions look at in states "cache:<n>" of `capacity` positions, looks at S = P + T of
+// them. Prefill is P = 0, one-token decode is T = 1. Reports a model that is not causal at the model's line,
+// and returns NULL.
+Graph *derive(Graph *graph, int64_t capacity, Diagnostics *diagnostics);
+
+#endif

@@ -1,0 +1,167 @@
+// Kernels: one description for all targets, over scalars, axes and buffers. A kernel means, for each of its
+// stores: for all values of the store's axes, buffer[index..] = value. A value is an expression graph; its
+// reductions (sum, redmax, dot) bind axes of their own, everything else is elementwise. That is the whole
+// meaning, and interpret.c executes just that, slowly; how loops look is the Schedule's and the emitter's
+// matter and can not change a result but for the order of a sum.
+//
+//   kernel layernorm_1 row
+//   axes b=B t=T d=128 e=128
+//   buffer x f32[B, T, 128] read
+//   buffer y f32[B, T, 128] write
+//   %1 = load x [b, t, e] : f32              (operand expressions by number; index expressions in brackets)
+//   %2 = sum %1 over e : f32
+//   ...
+//   store y [b, t, d] = %9 over b t d
+//
+// Text form: print.c writes it, read.c reads it back.
+#ifndef VLMC_COMPILER_KERNEL_KERNEL_H
+#define VLMC_COMPILER_KERNEL_KERNEL_H
+
+#include "runtime/base/arena.h"
+#include "runtime/base/diagnostics.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/extent.h"
+
+enum { KERNEL_MAX_AXES = 32, KERNEL_MAX_RANK = 8, KERNEL_MAX_BUFFERS = 24, KERNEL_MAX_STORES = 12 };
+
+typedef uint32_t ExprId; // index into Kernel.exprs, 0: none
+
+typedef enum ScalarOp {
+#define SCALAR_OP(enumerator, name, operands, c, cuda, llvm, meaning) SCALAR_##enumerator,
+#include "compiler/kernel/ops.def"
+#undef SCALAR_OP
+  SCALAR_COUNT
+} ScalarOp;
+
+typedef struct ScalarInfo {
+  const char *name;
+  int operands;
+  const char *c, *cuda;
+} ScalarInfo;
+extern const ScalarInfo scalar_table[SCALAR_COUNT]; // kernel.c
+
+// One scalar. Index arithmetic is I64; data arithmetic is F32 (I32 and BOOL where the buffers are), whatever
+// narrower type the buffers store: a load widens BF16 and F16 to F32, a store rounds.
+typedef struct Expr {
+  ScalarOp op;
+  DType dtype;         // of the value: BOOL, I32, I64, F32 (F64 is not computed in)
+  ExprId in[3];        // operands. LOAD: in[0] is a guard or 0 (where false nothing is read, the value is 0).
+                       // RANDOM: in[0] run's counter (I32), in[1] linear index (I64)
+  double number;       // CONST
+  int axis;            // AXIS: index into Kernel.axes; its value is an I64
+  Extent extent;       // SIZE: an I64
+  int buffer;          // LOAD
+  ExprId index[KERNEL_MAX_RANK]; // LOAD: one I64 per axis of the buffer
+  uint32_t axes;       // SUM, REDMAX, DOT: bit mask of the axes that it binds
+  uint32_t stream;     // RANDOM
+} Expr;
+
+typedef struct KernelAxis {
+  const char *name; // unique within the kernel
+  Extent extent;
+} KernelAxis;
+
+// A parameter of the kernel: a contiguous row-major tensor. Two parameters never overlap, except that a
+// `update` buffer is read and written: each element is read only by the store that writes that element.
+typedef enum BufferUse { BUFFER_READ, BUFFER_WRITE, BUFFER_UPDATE } BufferUse;
+typedef struct KernelBuffer {
+  const char *name;
+  DType dtype;
+  int rank;
+  Extent extents[KERNEL_MAX_RANK];
+  BufferUse use;
+} KernelBuffer;
+
+typedef enum StoreMode {
+  STORE_SET,
+  STORE_ADD // buffer[index] += value, in the row-major order of the store's axes; the buffer starts as zeros
+} StoreMode;
+typedef struct Store {
+  int buffer;
+  ExprId index[KERNEL_MAX_RANK]; // one per axis of the buffer; data-dependent only under STORE_ADD, where
+                                 // an index outside of the buffer drops the value
+  ExprId value;
+  uint32_t axes; // bit mask of the axes it runs over
+  StoreMode mode;
+} Store;
+
+typedef enum Anchor {
+  ANCHOR_MAP,     // no reduction
+  ANCHOR_ROW,     // sums and maxima over the fastest axes of what is read: norms, softmax, losses
+  ANCHOR_COLUMN,  // sums over slow axes, kept along the fast one: gradients of biases
+  ANCHOR_DOT,     // one contraction with expressions before and after it
+  ANCHOR_SCATTER, // STORE_ADD
+  ANCHOR_COUNT
+} Anchor;
+extern const char *const anchor_names[ANCHOR_COUNT];
+
+typedef struct Kernel {
+  Arena *arena;
+  const char *name; // unique within the program, an identifier: "vision_blocks_attn_softmax_3"
+  Anchor anchor;
+  KernelAxis axes[KERNEL_MAX_AXES];
+  int axis_count;
+  KernelBuffer buffers[KERNEL_MAX_BUFFERS];
+  int buffer_count;
+  Expr *exprs; // exprs[0] is unused; operands before uses
+  size_t expr_count, expr_capacity;
+  Store stores[KERNEL_MAX_STORES];
+  int store_count;
+  Span *spans; // model lines it implements
+  size_t span_count, span_capacity;
+} Kernel;
+
+// ---- kernel.c: building; hash-consed, so that equal expressions are one. Constants fold, x*1, x+0, x*0 on I64
+// simplify, (x*c + r) / c and % c with 0 <= r < c are resolved.
+Kernel *kernel_new(Arena *arena, const char *name);
+int kernel_axis(Kernel *kernel, const char *name, Extent extent); // a fresh axis
+int kernel_buffer(Kernel *kernel, const char *name, DType dtype, int rank, const Extent *extents, BufferUse use);
+ExprId kernel_expr(Kernel *kernel, Expr expr);
+ExprId kernel_number(Kernel *kernel, double value, DType dtype);
+ExprId kernel_axis_value(Kernel *kernel, int axis);
+ExprId kernel_size(Kernel *kernel, Extent extent);
+ExprId kernel_unary(Kernel *kernel, ScalarOp op, ExprId x);
+ExprId kernel_binary(Kernel *kernel, ScalarOp op, ExprId x, ExprId y);
+ExprId kernel_select(Kernel *kernel, ExprId condition, ExprId x, ExprId y);
+ExprId kernel_cast(Kernel *kernel, ExprId x, DType dtype);
+ExprId kernel_load(Kernel *kernel, int buffer, const ExprId *index, ExprId guard);
+ExprId kernel_reduce(Kernel *kernel, ScalarOp op, ExprId x, uint32_t axes);
+ExprId kernel_dot(Kernel *kernel, ExprId x, ExprId y, uint32_t axes);
+void kernel_store(Kernel *kernel, int buffer, const ExprId *index, ExprId value, uint32_t axes, StoreMode mode);
+// The axes that a value depends on, those bound by reductions inside of it left out.
+uint32_t kernel_free_axes(const Kernel *kernel, ExprId expr);
+
+// ---- analyse.c: facts that schedules and emitters ask for
+// value = sum of coefficient[a] * axis a + rest, where rest depends on no axis of `axes`; coefficients are
+// extents' products and so given as expressions (0: does not depend on that axis). False: not affine.
+bool kernel_affine(Kernel *kernel, ExprId index, uint32_t axes, int64_t coefficients[KERNEL_MAX_AXES]);
+// Stride in elements with which a load or store moves along one axis: 0 constant, 1 contiguous,
+// other constants; -1: not constant (symbolic stride or not affine).
+int64_t kernel_stride(Kernel *kernel, int buffer, const ExprId *index, int axis);
+// For an ANCHOR_DOT: the axes of the contraction by their part.
+typedef struct DotAxes {
+  ExprId dot;             // the contraction's expression
+  uint32_t batch;         // in both operands and the result
+  uint32_t rows, columns; // only in the left / only in the right operand
+  uint32_t contract;
+} DotAxes;
+DotAxes kernel_dot_axes(const Kernel *kernel);
+double kernel_flops(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]); // mul + add = 2
+double kernel_bytes(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]); // each buffer's touched part once
+
+// ---- verify.c, print.c, read.c
+bool kernel_verify(const Kernel *kernel, Text *reason);
+void kernel_print(const Kernel *kernel, Text *text);
+// Reads any number of kernels; false: errors were reported.
+bool kernel_read(Arena *arena, Diagnostics *diagnostics, uint32_t source, Kernel ***kernels, size_t *count);
+
+// Equal but for names and spans: such kernels share their code.
+bool kernel_same_code(const Kernel *a, const Kernel *b);
+uint64_t kernel_hash(const Kernel *kernel);
+
+// ---- interpret.c: the meaning, executed. Arithmetic in f64 rounded to the expression's dtype (f32 after each
+// operation when `rounded`, so that it can be compared tightly with the backends). Bounds of every access are
+// checked: a violation ends the program with the kernel's name.
+void kernel_interpret(const Kernel *kernel, void *const *buffers, const int64_t symbols[SYMBOL_COUNT]);
+
+#endif
