@@ -30,6 +30,7 @@ typedef struct Preprocess {
 // the picture. What `{answer}` and all text after it spell is supervised, the rest is not.
 typedef struct Template {
   const char *turn;        // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+  const char *caption; // how a row with a caption alone reads: "<image>{answer}<|im_end|>"; NULL: none
   const char *image_token; // "<image>"; repeated `image_tokens` times in the ids
   int image_tokens;        // picture tokens that the model's encoder gives; 0 for a text model
   const char *end_token;   // generation stops at it: the first special token after {answer}; NULL: none

@@ -1,0 +1,247 @@
+// Functions that the language itself provides; everything above them is in the standard library.
+#include "compiler/elaborate/value.h"
+
+#include <math.h>
+#include <string.h>
+
+static bool expect_count(Elaborator *elaborator, const Ast *call, size_t count, size_t wanted) {
+  if (count == wanted) return true;
+  error_at(elaborator->diagnostics, call->span, "expected %zu arguments, found %zu", wanted, count);
+  return false;
+}
+
+// Numbers known at compile time are computed, tensors become a node.
+static Value unary(Elaborator *elaborator, const Ast *call, const Value *arguments, size_t count, Op op,
+                   double (*fold)(double)) {
+  if (!expect_count(elaborator, call, count, 1)) return value_error();
+  const Value *x = &arguments[0];
+  if (x->kind == VALUE_NUMBER && !x->extent.symbol && fold) {
+    Value result = value_number(fold(x->number));
+    result.number = fold(x->number);
+    return result;
+  }
+  return apply_unary(elaborator, call, op, *x);
+}
+
+static double fold_rsqrt(double x) { return 1 / sqrt(x); }
+
+#define UNARY(name, op, fold)                                                                                \
+  static Value builtin_##name(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, \
+                              size_t count) {                                                                \
+    (void)scope;                                                                                             \
+    return unary(elaborator, call, arguments, count, op, fold);                                              \
+  }
+UNARY(exp, OP_EXP, exp)
+UNARY(log, OP_LOG, log)
+UNARY(sqrt, OP_SQRT, sqrt)
+UNARY(rsqrt, OP_RSQRT, fold_rsqrt)
+UNARY(sin, OP_SIN, sin)
+UNARY(cos, OP_COS, cos)
+UNARY(tanh, OP_TANH, tanh)
+UNARY(erf, OP_ERF, erf)
+UNARY(abs, OP_ABS, fabs)
+UNARY(floor, OP_FLOOR, floor)
+UNARY(stop, OP_STOP, NULL)
+#undef UNARY
+
+static Value cast(Elaborator *elaborator, const Ast *call, const Value *arguments, size_t count, DType dtype) {
+  if (!expect_count(elaborator, call, count, 1)) return value_error();
+  Value x = arguments[0];
+  if (!to_tensor(elaborator, &x, dtype, call->span)) return value_error();
+  return tensor_cast(elaborator, &x, dtype);
+}
+
+static Value builtin_f32(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+  (void)scope;
+  return cast(elaborator, call, arguments, count, DTYPE_F32);
+}
+
+static Value builtin_i32(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+  (void)scope;
+  return cast(elaborator, call, arguments, count, DTYPE_I32);
+}
+
+// select(condition, x, y)
+static Value builtin_select(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                            size_t count) {
+  if (!expect_count(elaborator, call, count, 3)) return value_error();
+  return apply_select(elaborator, scope, call, arguments[0], arguments[1], arguments[2]);
+}
+
+static Value reduce_all(Elaborator *elaborator, const Ast *call, const Value *argument, Op op) {
+  Value x = *argument;
+  if (!to_tensor(elaborator, &x, DTYPE_F32, call->span)) return value_error();
+  if (op == OP_SUM && tensor_dtype(elaborator, &x) == DTYPE_BOOL) x = tensor_cast(elaborator, &x, DTYPE_I32);
+  return x.rank ? tensor_reduce(elaborator, &x, op, (1u << x.rank) - 1) : x;
+}
+
+static Value builtin_sum(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+  (void)scope;
+  if (!expect_count(elaborator, call, count, 1)) return value_error();
+  return reduce_all(elaborator, call, &arguments[0], OP_SUM);
+}
+
+// mean(x) over all axes
+static Value builtin_mean(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+  if (!expect_count(elaborator, call, count, 1)) return value_error();
+  Value x = arguments[0], sum = reduce_all(elaborator, call, &x, OP_SUM);
+  if (sum.kind == VALUE_ERROR || x.kind != VALUE_TENSOR) return sum;
+  for (int i = 0; i < x.rank; i++)
+    sum = apply_binary(elaborator, scope, call, "/", sum, value_size(tensor_extent(elaborator, &x, i)));
+  return sum;
+}
+
+// max(x) over all axes, max(x, y) elementwise
+static Value builtin_max(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+  if (count == 1) return reduce_all(elaborator, call, &arguments[0], OP_REDMAX);
+  if (!expect_count(elaborator, call, count, 2)) return value_error();
+  if (arguments[0].kind == VALUE_NUMBER && arguments[1].kind == VALUE_NUMBER)
+    return arguments[0].number > arguments[1].number ? arguments[0] : arguments[1];
+  return apply_binary(elaborator, scope, call, "max", arguments[0], arguments[1]);
+}
+
+static Value builtin_min(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+  if (!expect_count(elaborator, call, count, 2)) return value_error();
+  if (arguments[0].kind == VALUE_NUMBER && arguments[1].kind == VALUE_NUMBER)
+    return arguments[0].number < arguments[1].number ? arguments[0] : arguments[1];
+  return apply_binary(elaborator, scope, call, "min", arguments[0], arguments[1]);
+}
+
+// split(x, [3, heads, E]): the last axis as several; a list of names on the left takes the first of them apart.
+static Value builtin_split(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                           size_t count) {
+  (void)scope;
+  if (!expect_count(elaborator, call, count, 2)) return value_error();
+  Value x = arguments[0];
+  const Value *parts = &arguments[1];
+  if (!to_tensor(elaborator, &x, DTYPE_F32, call->span)) return value_error();
+  if (parts->kind != VALUE_LIST || parts->count < 2 || !x.rank || x.rank - 1 + parts->count > MAX_RANK) {
+    error_at(elaborator->diagnostics, call->span, "split takes a tensor and a list of two or more sizes");
+    return value_error();
+  }
+  Axis axes[MAX_RANK];
+  Extent product = extent_constant(1);
+  const Ast *texts = call->list[1]->a;
+  for (size_t i = 0; i < parts->count; i++) {
+    if (!to_extent(elaborator, &parts->list[i], call->span, &axes[i].extent)) return value_error();
+    axes[i].label = texts->kind == AST_LIST ? axis_label(elaborator, texts->list[i]) : "part";
+    extent_multiply(product, axes[i].extent, &product);
+  }
+  Extent whole = tensor_extent(elaborator, &x, x.rank - 1);
+  if (!extent_equal(whole, product)) {
+    Text here = {0}, there = {0};
+    extent_print(&here, product);
+    extent_print(&there, whole);
+    error_at(elaborator->diagnostics, call->span, "the parts hold %s elements but axis %s has %s", text_string(&here),
+             x.labels[x.rank - 1], text_string(&there));
+    text_free(&here);
+    text_free(&there);
+    return value_error();
+  }
+  Value result = x;
+  result.node = graph_split(elaborator->graph, x.node, x.rank - 1, (int)parts->count, axes);
+  result.rank = x.rank - 1 + (int)parts->count;
+  result.parts = x.rank;
+  for (size_t i = 0; i < parts->count; i++) {
+    result.labels[x.rank - 1 + (int)i] = axes[i].label;
+    result.aliases[x.rank - 1 + (int)i] = NULL;
+  }
+  return result;
+}
+
+// merge(x, h, e): adjacent axes as one.
+static Value builtin_merge(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                           size_t count) {
+  (void)scope, (void)arguments;
+  Value x = count ? arguments[0] : value_error();
+  if (count < 3 || x.kind != VALUE_TENSOR) {
+    error_at(elaborator->diagnostics, call->span, "merge takes a tensor and two or more of its adjacent axes");
+    return value_error();
+  }
+  int first = tensor_axis(&x, call->list[1]->a->text ? call->list[1]->a->text : "");
+  const char *label = "";
+  for (size_t i = 1; i < count; i++) {
+    const Ast *name = call->list[i]->a;
+    int axis = name->kind == AST_NAME ? tensor_axis(&x, name->text) : -1;
+    if (axis < 0 || axis != first + (int)i - 1) {
+      error_at(elaborator->diagnostics, name->span, "`%s` is not the next axis of the tensor", source_text(elaborator, name));
+      return value_error();
+    }
+    label = *label ? arena_print(elaborator->arena, "%s*%s", label, name->text) : name->text;
+  }
+  int merged = (int)count - 1;
+  Value result = x;
+  result.node = graph_merge(elaborator->graph, x.node, first, merged, label);
+  result.rank = x.rank - merged + 1;
+  result.parts = 0;
+  result.labels[first] = label, result.aliases[first] = NULL;
+  for (int i = first + 1; i < result.rank; i++) {
+    result.labels[i] = x.labels[i + merged - 1];
+    result.aliases[i] = x.aliases[i + merged - 1];
+  }
+  return result;
+}
+
+// concat[n](x, y): y after x along axis n of y; what x lacks of y's axes is repeated.
+static Value builtin_concat(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                            size_t count) {
+  (void)scope;
+  if (count != 2 || call->a->kind != AST_INDEX || call->a->count != 1) {
+    error_at(elaborator->diagnostics, call->span, "concat names the axis and takes two tensors: concat[n](x, y)");
+    return value_error();
+  }
+  Value x = arguments[0], y = arguments[1];
+  const char *name = axis_label(elaborator, call->a->list[0]);
+  if (!to_tensor(elaborator, &x, DTYPE_F32, call->span) || !to_tensor(elaborator, &y, DTYPE_F32, call->span))
+    return value_error();
+  const Value *model = tensor_axis(&y, name) >= 0 ? &y : &x;
+  int axis = tensor_axis(model, name);
+  if (axis < 0) {
+    error_at(elaborator->diagnostics, call->span, "neither tensor has an axis `%s`", name);
+    return value_error();
+  }
+  Extent extents[MAX_RANK];
+  for (int i = 0; i < model->rank; i++) extents[i] = i == axis ? extent_constant(1) : tensor_extent(elaborator, model, i);
+  Value result = *model, sides[2] = {x, y};
+  for (int i = 0; i < 2; i++) {
+    int own = tensor_axis(&sides[i], name);
+    if (own >= 0) sides[i].labels[own] = model->labels[axis];
+    for (int j = 0; j < sides[i].rank; j++) {
+      int there = tensor_axis(model, sides[i].labels[j]);
+      if (there >= 0 && (there == axis || extent_equal(tensor_extent(elaborator, &sides[i], j), extents[there]))) continue;
+      error_at(elaborator->diagnostics, call->span, "axis %s of the %s tensor does not fit the other's",
+               sides[i].labels[j], i ? "second" : "first");
+      return value_error();
+    }
+    sides[i] = tensor_arrange(elaborator, &sides[i], model->rank, model->labels, extents);
+  }
+  result.node = graph_concat(elaborator->graph, sides[0].node, sides[1].node, axis);
+  result.parts = 0;
+  return result;
+}
+
+// random(x): uniform in [0, 1), another number at each element of x and in each run.
+static Value builtin_random(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                            size_t count) {
+  (void)scope;
+  if (!expect_count(elaborator, call, count, 1)) return value_error();
+  Value x = arguments[0];
+  if (!to_tensor(elaborator, &x, DTYPE_F32, call->span)) return value_error();
+  Input *counter = graph_find_input(elaborator->graph, "run");
+  NodeId node = counter ? counter->node
+                        : graph_input(elaborator->graph, "run", INPUT_SCALAR, (Type){.dtype = DTYPE_I32});
+  Type type = *graph_type(elaborator->graph, x.node);
+  type.dtype = DTYPE_F32;
+  x.node = graph_random(elaborator->graph, node, type);
+  return x;
+}
+
+const struct BuiltinRow builtin_rows[] = {
+    {"exp", builtin_exp},       {"log", builtin_log},     {"sqrt", builtin_sqrt}, {"rsqrt", builtin_rsqrt},
+    {"sin", builtin_sin},       {"cos", builtin_cos},     {"tanh", builtin_tanh}, {"erf", builtin_erf},
+    {"abs", builtin_abs},       {"floor", builtin_floor}, {"stop", builtin_stop}, {"f32", builtin_f32},
+    {"i32", builtin_i32},       {"select", builtin_select}, {"sum", builtin_sum}, {"mean", builtin_mean},
+    {"max", builtin_max},       {"min", builtin_min},     {"split", builtin_split}, {"merge", builtin_merge},
+    {"concat", builtin_concat}, {"random", builtin_random},
+};
+const size_t builtin_row_count = sizeof builtin_rows / sizeof *builtin_rows;

@@ -1,0 +1,350 @@
+// Stages, template and preprocessing as plain data for the runtime, and which parameters a stage trains.
+#include "compiler/elaborate/value.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// ---- settings ------------------------------------------------------------------------------------------------
+
+static bool setting_number(Elaborator *elaborator, Scope *scope, const Ast *item, double *number) {
+  Value value = evaluate(elaborator, scope, item);
+  if (value.kind == VALUE_ERROR) return false;
+  if (value.kind == VALUE_NUMBER && !value.extent.symbol) return *number = value.number, true;
+  error_at(elaborator->diagnostics, item->span, "expected a number, found %s", value_kind_name(&value));
+  return false;
+}
+
+static bool item_is(const Ast *item, const char *word) { return item->kind == AST_NAME && !strcmp(item->text, word); }
+
+static bool unknown_setting(Elaborator *elaborator, const Ast *setting, const char *known) {
+  error_at(elaborator->diagnostics, setting->span, "`%s` is not a setting here; there are %s", setting->text, known);
+  return false;
+}
+
+static const Ast *find_declaration(const Model *model, AstKind kind, const char *name) {
+  for (size_t i = 0; i < model->file->count; i++) {
+    const Ast *ast = model->file->list[i];
+    if (ast->kind == kind && (!name || !strcmp(ast->text, name))) return ast;
+  }
+  return NULL;
+}
+
+static Scope *file_scope(const Model *model) { return model->root->scope; }
+
+// ---- stages --------------------------------------------------------------------------------------------------
+
+// cosine(4e-4, floor = 0.1, warmup = 0.02), linear(..), or a constant
+static void read_rate(Elaborator *elaborator, Scope *scope, const Ast *ast, Stage *stage) {
+  if (ast->kind != AST_CALL) {
+    setting_number(elaborator, scope, ast, &stage->rate);
+    return;
+  }
+  if (item_is(ast->a, "cosine")) stage->schedule = SCHEDULE_COSINE;
+  else if (item_is(ast->a, "linear")) stage->schedule = SCHEDULE_LINEAR;
+  else error_at(elaborator->diagnostics, ast->span, "a rate is a number, cosine(..) or linear(..)");
+  for (size_t i = 0; i < ast->count; i++) {
+    const char *name = ast->list[i]->text;
+    double *field = !name || !strcmp(name, "rate") ? &stage->rate
+                    : !strcmp(name, "floor")       ? &stage->floor
+                    : !strcmp(name, "warmup")      ? &stage->warmup
+                                                   : NULL;
+    if (field) setting_number(elaborator, scope, ast->list[i]->a, field);
+    else error_at(elaborator->diagnostics, ast->list[i]->span, "a schedule has rate, floor and warmup, not `%s`", name);
+  }
+}
+
+static void read_number(Elaborator *elaborator, Scope *scope, const Ast *at, const Ast *value, const char *name,
+                        Stage *stage) {
+  static const char known[] = "data, freeze, train, adamw, batch, accumulate, length, epochs, rate, floor, warmup, beta1, beta2, epsilon, "
+                              "decay, clip";
+  double number;
+  double *reals[] = {&stage->epochs, &stage->rate, &stage->floor, &stage->warmup, &stage->beta1, &stage->beta2,
+                     &stage->epsilon, &stage->weight_decay, &stage->clip};
+  static const char *const real_names[] = {"epochs", "rate", "floor", "warmup", "beta1", "beta2", "epsilon", "decay", "clip"};
+  int *wholes[] = {&stage->batch, &stage->accumulate, &stage->length};
+  static const char *const whole_names[] = {"batch", "accumulate", "length"};
+  if (!strcmp(name, "rate") && value->kind == AST_CALL) {
+    read_rate(elaborator, scope, value, stage);
+    return;
+  }
+  for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
+    if (strcmp(name, real_names[i])) continue;
+    if (!setting_number(elaborator, scope, value, &number)) return;
+    if (number < 0) error_at(elaborator->diagnostics, value->span, "`%s` is not negative", name);
+    *reals[i] = number;
+    return;
+  }
+  for (size_t i = 0; i < 3; i++) {
+    if (strcmp(name, whole_names[i])) continue;
+    if (!setting_number(elaborator, scope, value, &number)) return;
+    if (number < 1 || number > 1 << 20 || number != (int)number)
+      error_at(elaborator->diagnostics, value->span, "`%s` is a whole number of at least 1", name);
+    *wholes[i] = (int)number;
+    return;
+  }
+  error_at(elaborator->diagnostics, at->span, "`%s` is not a setting of a stage; there are %s", name, known);
+}
+
+static void read_setting(Elaborator *elaborator, Scope *scope, const Ast *setting, Stage *stage) {
+  const char *name = setting->text;
+  const Ast *first = setting->count ? setting->list[0] : NULL;
+  if (!strcmp(name, "freeze") || !strcmp(name, "train")) return; // model_select reads them
+  if (!first) {
+    error_at(elaborator->diagnostics, setting->span, "`%s` needs a value", name);
+  } else if (!strcmp(name, "data")) {
+    stage->data = first->text;
+    if (first->kind != AST_NAME && first->kind != AST_STRING)
+      error_at(elaborator->diagnostics, first->span, "data is the name of a file, without .jsonl");
+  } else if (!strcmp(name, "adamw")) {
+    for (size_t i = 0; first->kind == AST_CALL && i < first->count; i++)
+      read_number(elaborator, scope, first->list[i], first->list[i]->a, first->list[i]->text ? first->list[i]->text : "rate", stage);
+  } else {
+    read_number(elaborator, scope, setting, first, name, stage);
+  }
+}
+
+static void stage_overrides(Model *model, Scope *scope, Stage *stage) {
+  Elaborator *elaborator = &model->elaborator;
+  const Ast *preset = model->options->preset ? find_declaration(model, AST_PRESET, model->options->preset) : NULL;
+  for (size_t i = 0; preset && i < preset->count; i++) {
+    const Ast *setting = preset->list[i];
+    if (strcmp(setting->text, stage->name) || setting->count != 1 || setting->list[0]->kind != AST_CALL) continue;
+    const Ast *call = setting->list[0];
+    for (size_t j = 0; j < call->count; j++)
+      read_number(elaborator, scope, call->list[j], call->list[j]->a, call->list[j]->text ? call->list[j]->text : "", stage);
+  }
+  size_t length = strlen(stage->name);
+  for (size_t i = 0; i < model->options->define_count; i++) {
+    const Define *define = &model->options->defines[i];
+    if (!strncmp(define->path, stage->name, length) && define->path[length] == '.')
+      read_number(elaborator, scope, define->value, define->value, define->path + length + 1, stage);
+  }
+}
+
+const Stage *model_stage(Model *model, const char *name) {
+  Elaborator *elaborator = &model->elaborator;
+  const Ast *ast = find_declaration(model, AST_STAGE, name);
+  int errors = elaborator->diagnostics->errors;
+  if (!ast) {
+    Text known = {0};
+    const char *const *names;
+    size_t count = model_stage_names(model, &names);
+    for (size_t i = 0; i < count; i++) text_print(&known, "%s%s", i ? ", " : "", names[i]);
+    error_at(elaborator->diagnostics, model->file->span, "there is no stage `%s`; this file has: %s", name ? name : "",
+             count ? text_string(&known) : "none");
+    text_free(&known);
+    return NULL;
+  }
+  Stage *stage = ARENA_NEW(elaborator->arena, Stage);
+  *stage = (Stage){.name = ast->text, .rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8,
+                   .weight_decay = 0.01, .batch = 1, .accumulate = 1, .epochs = 1};
+  for (size_t i = 0; i < ast->count; i++) read_setting(elaborator, file_scope(model), ast->list[i], stage);
+  stage_overrides(model, file_scope(model), stage);
+  if (!stage->data) error_at(elaborator->diagnostics, ast->span, "stage `%s` names no data", ast->text);
+  return elaborator->diagnostics->errors > errors ? NULL : stage;
+}
+
+size_t model_stage_names(const Model *model, const char *const **names) {
+  const char **list = ARENA_ARRAY(model->elaborator.arena, const char *, model->file->count + 1);
+  size_t count = 0;
+  for (size_t i = 0; i < model->file->count; i++)
+    if (model->file->list[i]->kind == AST_STAGE) list[count++] = model->file->list[i]->text;
+  *names = list;
+  return count;
+}
+
+// ---- which parameters a stage trains ---------------------------------------------------------------------------
+
+// How many entries the list at `path` has: 1 + the largest N of a parameter "path.N....".
+static long list_length(const Graph *graph, const char *path) {
+  size_t length = strlen(path);
+  long most = 0;
+  for (size_t i = 0; i < graph->input_count; i++) {
+    const char *name = graph->inputs[i].name;
+    if (strncmp(name, path, length) || name[length] != '.') continue;
+    long at = strtol(name + length + 1, NULL, 10) + 1;
+    if (at > most) most = at;
+  }
+  return most;
+}
+
+static bool list_bound(Elaborator *elaborator, Scope *scope, const Ast *ast, long count, long otherwise, long *bound) {
+  double number = (double)otherwise;
+  if (ast && !setting_number(elaborator, scope, ast, &number)) return false;
+  *bound = number < 0 ? (long)number + count : (long)number;
+  return true;
+}
+
+static size_t mark(Graph *graph, const char *path, bool trained) {
+  size_t length = strlen(path), marked = 0;
+  for (size_t i = 0; i < graph->input_count; i++) {
+    Input *input = &graph->inputs[i];
+    bool inside = !length || (!strncmp(input->name, path, length) && (!input->name[length] || input->name[length] == '.'));
+    if (input->role != INPUT_PARAM || !inside) continue;
+    input->trained = trained;
+    marked++;
+  }
+  return marked;
+}
+
+// vision, lm.blocks[-1], lm.blocks[-2:], everything, nothing
+static bool mark_selector(Model *model, const Ast *item, Graph *graph, bool trained) {
+  Elaborator *elaborator = &model->elaborator;
+  Scope *scope = file_scope(model);
+  size_t marked = 0;
+  if (item_is(item, "nothing")) return true;
+  if (item_is(item, "everything")) {
+    marked = mark(graph, "", trained);
+  } else if (item->kind == AST_INDEX && item->count == 1) {
+    const char *path = source_text(elaborator, item->a);
+    const Ast *at = item->list[0];
+    long count = list_length(graph, path), begin, end;
+    if (at->kind == AST_SLICE) {
+      if (!list_bound(elaborator, scope, at->a, count, 0, &begin) || !list_bound(elaborator, scope, at->b, count, count, &end))
+        return false;
+    } else {
+      if (!list_bound(elaborator, scope, at, count, 0, &begin)) return false;
+      end = begin + 1;
+    }
+    for (long i = begin < 0 ? 0 : begin; i < end; i++)
+      marked += mark(graph, arena_print(elaborator->arena, "%s.%ld", path, i), trained);
+  } else {
+    marked = mark(graph, source_text(elaborator, item), trained);
+  }
+  if (marked) return true;
+  error_at(elaborator->diagnostics, item->span, "no parameter is called `%s`", source_text(elaborator, item));
+  return false;
+}
+
+bool model_select(Model *model, const char *name, Graph *graph) {
+  const Ast *stage = find_declaration(model, AST_STAGE, name);
+  bool good = true, train = false;
+  for (size_t i = 0; stage && i < stage->count; i++) train |= !strcmp(stage->list[i]->text, "train");
+  mark(graph, "", !train);
+  for (int frozen = 0; frozen < 2; frozen++) { // what is frozen stays so, whatever `train` says
+    for (size_t i = 0; stage && i < stage->count; i++) {
+      const Ast *setting = stage->list[i];
+      if (strcmp(setting->text, frozen ? "freeze" : "train")) continue;
+      for (size_t j = 0; j < setting->count; j++) good &= mark_selector(model, setting->list[j], graph, !frozen);
+    }
+  }
+  return good;
+}
+
+// ---- template --------------------------------------------------------------------------------------------------
+
+static const char *setting_string(Elaborator *elaborator, const Ast *setting, size_t at) {
+  if (at < setting->count && setting->list[at]->kind == AST_STRING) return setting->list[at]->text;
+  error_at(elaborator->diagnostics, setting->span, "`%s` takes a text in quotes", setting->text);
+  return NULL;
+}
+
+const Template *model_template(Model *model) {
+  Elaborator *elaborator = &model->elaborator;
+  const Ast *ast = find_declaration(model, AST_TEMPLATE, NULL);
+  int errors = elaborator->diagnostics->errors;
+  if (!ast) return NULL;
+  Template *template = ARENA_NEW(elaborator->arena, Template);
+  template->image_token = "<image>";
+  for (size_t i = 0; i < ast->count; i++) {
+    const Ast *setting = ast->list[i];
+    double tokens;
+    if (!strcmp(setting->text, "turn")) {
+      template->turn = setting_string(elaborator, setting, 0);
+    } else if (!strcmp(setting->text, "caption")) {
+      template->caption = setting_string(elaborator, setting, 0);
+    } else if (!strcmp(setting->text, "end")) {
+      template->end_token = setting_string(elaborator, setting, 0);
+    } else if (!strcmp(setting->text, "picture")) {
+      template->image_token = setting_string(elaborator, setting, 0);
+      if (setting->count == 2 && setting_number(elaborator, file_scope(model), setting->list[1], &tokens))
+        template->image_tokens = (int)tokens;
+    } else if (!strcmp(setting->text, "specials")) {
+      const char **specials = ARENA_ARRAY(elaborator->arena, const char *, setting->count);
+      for (size_t j = 0; j < setting->count; j++) specials[j] = setting_string(elaborator, setting, j);
+      template->specials = specials;
+      template->special_count = setting->count;
+    } else {
+      unknown_setting(elaborator, setting, "turn, caption, end, picture and specials");
+    }
+  }
+  return elaborator->diagnostics->errors > errors ? NULL : template;
+}
+
+// ---- preprocessing ---------------------------------------------------------------------------------------------
+
+static const Ast *find_preprocess(Instance *instance, Instance **owner) {
+  for (size_t i = 0; i < instance->ast->c->count; i++) {
+    if (instance->ast->c->list[i]->kind != AST_PREPROCESS) continue;
+    *owner = instance;
+    return instance->ast->c->list[i];
+  }
+  for (size_t i = 0; i < instance->scope->count; i++) {
+    const Value *value = &instance->scope->bindings[i].value;
+    if (value->kind != VALUE_INSTANCE || value->instance->ast->kind != AST_MODEL) continue;
+    const Ast *found = find_preprocess(value->instance, owner);
+    if (found) return found;
+  }
+  return NULL;
+}
+
+static void read_triple(Elaborator *elaborator, Scope *scope, const Ast *setting, double *triple) {
+  if (setting->count != 1 && setting->count != 3)
+    error_at(elaborator->diagnostics, setting->span, "`%s` takes one number, or one per channel", setting->text);
+  for (size_t i = 0; i < 3 && setting->count; i++)
+    setting_number(elaborator, scope, setting->list[setting->count == 3 ? i : 0], &triple[i]);
+}
+
+// resize shortest|exact|none [SIZE] [bicubic|bilinear]
+static void read_resize(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess) {
+  for (size_t i = 0; i < setting->count; i++) {
+    const Ast *item = setting->list[i];
+    double size;
+    if (item_is(item, "shortest")) preprocess->resize = RESIZE_SHORTEST;
+    else if (item_is(item, "exact")) preprocess->resize = RESIZE_EXACT;
+    else if (item_is(item, "none")) preprocess->resize = RESIZE_NONE;
+    else if (item_is(item, "bicubic")) preprocess->resample = RESAMPLE_BICUBIC;
+    else if (item_is(item, "bilinear")) preprocess->resample = RESAMPLE_BILINEAR;
+    else if (setting_number(elaborator, scope, item, &size)) preprocess->height = preprocess->width = (int)size;
+  }
+}
+
+static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess) {
+  double number = 0;
+  const char *name = setting->text;
+  if (!strcmp(name, "resize")) {
+    read_resize(elaborator, scope, setting, preprocess);
+  } else if (!strcmp(name, "mean")) {
+    read_triple(elaborator, scope, setting, preprocess->mean);
+  } else if (!strcmp(name, "std")) {
+    read_triple(elaborator, scope, setting, preprocess->std);
+  } else if (!strcmp(name, "mirror")) {
+    preprocess->mirror = true;
+  } else if (!strcmp(name, "crop")) { // crop centre SIZE: what `shortest` leaves over
+    if (setting->count == 2 && setting_number(elaborator, scope, setting->list[1], &number))
+      preprocess->height = preprocess->width = (int)number;
+  } else if (!strcmp(name, "scale") || !strcmp(name, "shift") || !strcmp(name, "channels")) {
+    if (setting->count != 1 || !setting_number(elaborator, scope, setting->list[0], &number)) return;
+    if (*name == 'c') preprocess->channels = (int)number;
+    else if (name[1] == 'c') preprocess->scale = number;
+    else preprocess->shift = (int)number;
+  } else {
+    unknown_setting(elaborator, setting, "channels, resize, crop, scale, mean, std, shift and mirror");
+  }
+}
+
+const Preprocess *model_preprocess(Model *model) {
+  Elaborator *elaborator = &model->elaborator;
+  Instance *owner = NULL;
+  const Ast *ast = find_preprocess(model->root, &owner);
+  int errors = elaborator->diagnostics->errors;
+  if (!ast) return NULL;
+  Preprocess *preprocess = ARENA_NEW(elaborator->arena, Preprocess);
+  *preprocess = (Preprocess){.channels = 3, .scale = 1.0 / 255, .std = {1, 1, 1}, .resize = RESIZE_EXACT,
+                             .resample = RESAMPLE_BICUBIC};
+  for (size_t i = 0; i < ast->count; i++) read_preprocess(elaborator, owner->scope, ast->list[i], preprocess);
+  if (preprocess->height < 1 || preprocess->width < 1 || preprocess->height > 4096 ||
+      (preprocess->channels != 1 && preprocess->channels != 3))
+    error_at(elaborator->diagnostics, ast->span, "preprocessing needs a size of 1 to 4096 and 1 or 3 channels");
+  return elaborator->diagnostics->errors > errors ? NULL : preprocess;
+}

@@ -1,0 +1,151 @@
+// Tensors by the names of their axes: finding, ordering, joining and reducing them.
+#include "compiler/elaborate/value.h"
+
+#include <string.h>
+
+int tensor_axis(const Value *tensor, const char *name) {
+  for (int i = 0; i < tensor->rank; i++)
+    if (tensor->aliases[i] && !strcmp(tensor->aliases[i], name)) return i;
+  for (int i = 0; i < tensor->rank; i++)
+    if (!strcmp(tensor->labels[i], name)) return i;
+  return -1;
+}
+
+static int label_axis(const Value *tensor, const char *label) {
+  for (int i = 0; i < tensor->rank; i++)
+    if (!strcmp(tensor->labels[i], label)) return i;
+  return -1;
+}
+
+Extent tensor_extent(const Elaborator *elaborator, const Value *tensor, int axis) {
+  return graph_type(elaborator->graph, tensor->node)->axes[axis].extent;
+}
+
+DType tensor_dtype(const Elaborator *elaborator, const Value *tensor) {
+  return graph_type(elaborator->graph, tensor->node)->dtype;
+}
+
+Value tensor_arrange(Elaborator *elaborator, const Value *tensor, int rank, const char *const *labels,
+                     const Extent *extents) {
+  Axis axes[MAX_RANK];
+  int8_t from[MAX_RANK];
+  for (int i = 0; i < rank; i++) {
+    from[i] = (int8_t)label_axis(tensor, labels[i]);
+    axes[i].label = labels[i];
+    axes[i].extent = from[i] < 0 ? extents[i] : tensor_extent(elaborator, tensor, from[i]);
+  }
+  NodeId node = graph_arrange(elaborator->graph, tensor->node, rank, axes, from);
+  Value result = value_tensor(elaborator, node, labels);
+  for (int i = 0; i < rank; i++) result.aliases[i] = from[i] < 0 ? NULL : tensor->aliases[from[i]];
+  return result;
+}
+
+Value tensor_drop(Elaborator *elaborator, const Value *tensor, int axis) {
+  Graph *graph = elaborator->graph;
+  Value result = *tensor;
+  result.parts = 0;
+  if (tensor->rank == 1) {
+    result.node = graph_reduce(graph, OP_SUM, tensor->node, 1);
+  } else {
+    int first = axis + 1 < tensor->rank ? axis : axis - 1;
+    const char *kept = tensor->labels[first == axis ? axis + 1 : first];
+    result.node = graph_merge(graph, tensor->node, first, 2, kept);
+  }
+  for (int i = axis; i + 1 < tensor->rank; i++) {
+    result.labels[i] = tensor->labels[i + 1];
+    result.aliases[i] = tensor->aliases[i + 1];
+  }
+  result.rank--;
+  return result;
+}
+
+Value tensor_reduce(Elaborator *elaborator, const Value *tensor, Op op, uint32_t axes) {
+  Value result = *tensor;
+  result.node = graph_reduce(elaborator->graph, op, tensor->node, axes);
+  result.rank = result.parts = 0;
+  for (int i = 0; i < tensor->rank; i++) {
+    if (axes >> i & 1) continue;
+    result.labels[result.rank] = tensor->labels[i];
+    result.aliases[result.rank++] = tensor->aliases[i];
+  }
+  return result;
+}
+
+Value tensor_cast(Elaborator *elaborator, const Value *tensor, DType dtype) {
+  Value result = *tensor;
+  result.node = graph_cast(elaborator->graph, tensor->node, dtype);
+  return result;
+}
+
+static void report_missing(Elaborator *elaborator, Span span, const Value *x, const Value *y, const char *label) {
+  Text left = {0}, right = {0};
+  value_describe(elaborator, x, &left);
+  value_describe(elaborator, y, &right);
+  error_at(elaborator->diagnostics, span,
+           "axes broadcast by name: %s and %s do not fit, neither holds all axes of the other (`%s` is only on "
+           "one side); an index equation can say which axes belong together",
+           text_string(&left), text_string(&right), label);
+  text_free(&left);
+  text_free(&right);
+}
+
+static bool extents_fit(Elaborator *elaborator, Span span, const Value *x, const Value *y) {
+  for (int i = 0; i < x->rank; i++) {
+    int other = label_axis(y, x->labels[i]);
+    if (other < 0) continue;
+    Extent here = tensor_extent(elaborator, x, i), there = tensor_extent(elaborator, y, other);
+    if (extent_equal(here, there)) continue;
+    Text left = {0}, right = {0};
+    extent_print(&left, here);
+    extent_print(&right, there);
+    error_at(elaborator->diagnostics, span, "axis %s is %s here (line %d) but %s there (line %d)", x->labels[i],
+             text_string(&left),
+             span_line(elaborator->diagnostics->sources, elaborator->graph->nodes[x->node].span),
+             text_string(&right),
+             span_line(elaborator->diagnostics->sources, elaborator->graph->nodes[y->node].span));
+    text_free(&left);
+    text_free(&right);
+    return false;
+  }
+  return true;
+}
+
+bool tensor_join(Elaborator *elaborator, Scope *scope, Span span, Value *x, Value *y) {
+  if (!x->rank || !y->rank) return true; // the graph spreads a rank-0 operand itself
+  if (!extents_fit(elaborator, span, x, y)) return false;
+  const char *labels[MAX_RANK], *only_y = NULL, *only_x = NULL;
+  Extent extents[MAX_RANK];
+  for (int i = 0; i < y->rank; i++)
+    if (label_axis(x, y->labels[i]) < 0) only_y = y->labels[i];
+  for (int i = 0; i < x->rank; i++)
+    if (label_axis(y, x->labels[i]) < 0) only_x = x->labels[i];
+  if (only_x && only_y && !scope_in_equation(scope)) {
+    report_missing(elaborator, span, x, y, only_y);
+    return false;
+  }
+  const Value *lead = only_y && !only_x ? y : x, *other = lead == x ? y : x;
+  int rank = 0;
+  for (int i = 0; i < lead->rank; i++) {
+    extents[rank] = tensor_extent(elaborator, lead, i);
+    labels[rank++] = lead->labels[i];
+  }
+  for (int i = 0; i < other->rank; i++) {
+    if (label_axis(lead, other->labels[i]) >= 0) continue;
+    if (rank == MAX_RANK) {
+      error_at(elaborator->diagnostics, span, "more than %d axes", MAX_RANK);
+      return false;
+    }
+    extents[rank] = tensor_extent(elaborator, other, i);
+    labels[rank++] = other->labels[i];
+  }
+  const char *aliases[MAX_RANK];
+  for (int i = 0; i < rank; i++) {
+    int from = label_axis(lead, labels[i]), there = label_axis(other, labels[i]);
+    aliases[i] = from >= 0 && lead->aliases[from] ? lead->aliases[from] : there >= 0 ? other->aliases[there] : NULL;
+  }
+  *x = tensor_arrange(elaborator, x, rank, labels, extents);
+  *y = tensor_arrange(elaborator, y, rank, labels, extents);
+  memcpy(x->aliases, aliases, sizeof aliases);
+  memcpy(y->aliases, aliases, sizeof aliases);
+  return true;
+}

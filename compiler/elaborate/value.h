@@ -1,0 +1,175 @@
+// What an expression of the language evaluates to, and where names are looked up. Internal to this folder.
+#ifndef VLMC_COMPILER_ELABORATE_VALUE_H
+#define VLMC_COMPILER_ELABORATE_VALUE_H
+
+#include "compiler/elaborate/elaborate.h"
+
+typedef struct Value Value;
+typedef struct Scope Scope;
+typedef struct Instance Instance;
+
+typedef enum ValueKind {
+  VALUE_ERROR,    // something was reported; poisons what uses it, silently
+  VALUE_NUMBER,   // known at compile time, or a run-time size (extent.symbol)
+  VALUE_BOOL,     // known at compile time
+  VALUE_STRING,
+  VALUE_TENSOR,   // a node of the graph, its axes named by labels and, where an equation made it, by aliases
+  VALUE_INDEX,    // an index variable of the equation around
+  VALUE_LAZY,     // an equation some of whose indices have no extent of their own: evaluated where indexed
+  VALUE_PARAM,    // a model's parameter, not yet in the current graph
+  VALUE_FUNCTION, // a function of a module or a method of an instance
+  VALUE_BUILTIN,
+  VALUE_TYPE,     // a layer or a model, to be configured
+  VALUE_INSTANCE, // a configured layer or model
+  VALUE_MODULE,
+  VALUE_LIST
+} ValueKind;
+
+struct Elaborator;
+typedef Value Builtin(struct Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                      size_t count);
+
+struct Value {
+  ValueKind kind;
+  double number;       // NUMBER, BOOL
+  Extent extent;       // NUMBER that is a run-time size; INDEX
+  bool known;          // INDEX: its extent is known
+  const char *text;    // STRING; INDEX: its name; PARAM: its path
+  const char *label;   // INDEX: the label of the axis that it was first seen on, or NULL
+  NodeId node;         // TENSOR
+  int rank;            // TENSOR
+  const char *labels[MAX_RANK];
+  const char *aliases[MAX_RANK]; // or NULL
+  int parts;           // TENSOR made by split: 1 + the axis that a list of names takes apart; else 0
+  const Ast *ast;      // LAZY: the assignment; PARAM, FUNCTION, TYPE: the declaration
+  Scope *scope;        // LAZY, FUNCTION, TYPE, MODULE, PARAM: where its names are looked up
+  Instance *instance;  // INSTANCE; FUNCTION: self
+  Builtin *builtin;    // BUILTIN
+  const Value *list;   // LIST
+  size_t count;
+};
+
+typedef struct Binding {
+  const char *name;
+  Value value;
+} Binding;
+
+struct Scope {
+  Scope *parent;
+  Binding *bindings;
+  size_t count, capacity;
+  bool equation;      // index variables live here: tensors may form outer products
+  Instance *instance; // the model whose configuration and parameters these names are, or NULL
+};
+
+struct Instance {
+  const Ast *ast;   // MODEL or LAYER
+  Scope *scope;     // configuration; a model's members
+  const char *path; // "vision", "" at the root; a layer's: NULL until it is applied under a label
+};
+
+typedef struct Elaborator {
+  Arena *arena;
+  Diagnostics *diagnostics;
+  Model *model;
+  Graph *graph;      // being built; NULL while only configuration is evaluated
+  const char *path;  // parameters made now get this prefix
+  uint32_t calls;    // function calls so far, for origins
+  int depth;         // of function calls, bounded
+  struct ParamSite { // which layer application made a parameter: two different ones must not share a path
+    const char *name;
+    const Ast *site;
+  } *sites;
+  size_t site_count, site_capacity;
+  const Ast *site; // the layer application being elaborated
+} Elaborator;
+
+enum { MAX_CALL_DEPTH = 64 };
+
+// ---- scope.c
+Scope *scope_new(Arena *arena, Scope *parent);
+void scope_set(Arena *arena, Scope *scope, const char *name, Value value); // replaces in the same scope
+Value *scope_find(Scope *scope, const char *name);                          // outwards; NULL: none
+bool scope_in_equation(const Scope *scope);
+Value value_error(void);
+Value value_number(double number);
+Value value_size(Extent extent);
+Value value_bool(bool truth);
+Value value_string(const char *text);
+Value value_tensor(const Elaborator *elaborator, NodeId node, const char *const *labels);
+const char *value_kind_name(const Value *value); // "a tensor", "a number", for messages
+void value_describe(const Elaborator *elaborator, const Value *value, Text *text); // "x[B, T, D]" without the x
+
+// ---- expression.c
+Value evaluate(Elaborator *elaborator, Scope *scope, const Ast *ast);
+// The value as a tensor: numbers become constants of `dtype`, index variables their iota, parameters inputs.
+bool to_tensor(Elaborator *elaborator, Value *value, DType dtype, Span span);
+bool to_extent(Elaborator *elaborator, const Value *value, Span span, Extent *extent); // reported when not whole
+bool to_truth(Elaborator *elaborator, const Value *value, Span span, bool *truth);
+Value apply_binary(Elaborator *elaborator, Scope *scope, const Ast *at, const char *op, Value x, Value y);
+Value apply_unary(Elaborator *elaborator, const Ast *at, Op op, Value x);
+Value apply_select(Elaborator *elaborator, Scope *scope, const Ast *at, Value condition, Value x, Value y);
+const char *source_text(Elaborator *elaborator, const Ast *ast); // the expression as the user wrote it
+const char *axis_label(Elaborator *elaborator, const Ast *axis);
+
+// ---- tensor.c: tensors by the names of their axes
+int tensor_axis(const Value *tensor, const char *name); // by alias, then by label; -1: none
+// Both over the same axes, by name. False: reported.
+bool tensor_join(Elaborator *elaborator, Scope *scope, Span span, Value *x, Value *y);
+// Axes in the given order of labels, all of which it must have, or gets repeated with the given extents.
+Value tensor_arrange(Elaborator *elaborator, const Value *tensor, int rank, const char *const *labels,
+                     const Extent *extents);
+Value tensor_drop(Elaborator *elaborator, const Value *tensor, int axis); // an axis of extent 1
+Value tensor_reduce(Elaborator *elaborator, const Value *tensor, Op op, uint32_t axes);
+Value tensor_cast(Elaborator *elaborator, const Value *tensor, DType dtype);
+Extent tensor_extent(const Elaborator *elaborator, const Value *tensor, int axis);
+DType tensor_dtype(const Elaborator *elaborator, const Value *tensor);
+
+// ---- index.c: x[b, t+1, y*patch + i, target[b,t], 1:, ..]
+Value evaluate_index(Elaborator *elaborator, Scope *scope, const Ast *ast);
+// c1*v1 + c2*v2 + .. + offset over index variables. False: not of this form (nothing is reported).
+typedef struct Affine {
+  int count;
+  Value *variables[4];
+  int64_t factors[4];
+  int64_t offset;
+} Affine;
+bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine *affine);
+
+// ---- equation.c: statements and reductions over index variables
+void execute_assign(Elaborator *elaborator, Scope *scope, const Ast *assign);
+Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce);
+Value evaluate_lazy(Elaborator *elaborator, Scope *scope, const Ast *index, const Value *lazy);
+
+// ---- call.c: functions, layers, models
+Value evaluate_call(Elaborator *elaborator, Scope *scope, const Ast *call);
+Value evaluate_labelled(Elaborator *elaborator, Scope *scope, const Ast *labelled);
+// Runs statements; true when `return` was met.
+bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value *result);
+// Positional arguments, at most 24.
+Value call_function(Elaborator *elaborator, const Ast *at, const Value *function, const Value *values,
+                    size_t count);
+Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, const char *path);
+Instance *instance_new(Elaborator *elaborator, Scope *scope, const Ast *ast, const char *path);
+
+// ---- builtin.c
+extern const struct BuiltinRow {
+  const char *name;
+  Builtin *builtin;
+} builtin_rows[];
+extern const size_t builtin_row_count;
+
+// ---- model.c
+struct Model {
+  Elaborator elaborator;
+  const Modules *modules;
+  const ModelOptions *options;
+  Scope *builtins;
+  Scope **module_scopes; // as modules->list
+  Instance *root;
+  const Ast *file;       // of the root model
+};
+// Overrides of a configuration by preset and command line; false: none.
+bool model_override(Elaborator *elaborator, const char *path, const char *name, Value *value);
+
+#endif
