@@ -6,7 +6,7 @@ CPPFLAGS += -D_GNU_SOURCE -I. -Ibuild -MMD -MP
 WARNINGS  = -std=c11 -Wall -Wextra -Werror
 BUILD    ?= build
 PREFIX   ?= /usr/local
-LIBS      = -ljansson -lpng -ljpeg -lwebp -lpcre2-8 -lutf8proc -lm -lpthread -ldl
+LIBS      = -ljansson -lpng -lz -ljpeg -lwebp -lpcre2-8 -lutf8proc -lm -lpthread -ldl
 
 # Folders in pipeline order; llvm_*.c go into a backend of their own, opened on demand.
 FOLDERS = runtime/base runtime compiler/syntax compiler/elaborate compiler/graph compiler/graph/passes \
@@ -16,11 +16,14 @@ LLVM_SOURCES = $(wildcard compiler/emit/llvm_*.c)
 GENERATED = $(if $(wildcard compiler/syntax/parser.y),$(BUILD)/parser.o) \
             $(if $(wildcard compiler/syntax/lexer.l),$(BUILD)/lexer.o)
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o) $(GENERATED)
-LIBRARY = $(filter-out $(BUILD)/compiler/main.o,$(OBJECTS))
+LIBRARY = $(BUILD)/libvlmc.a
 TESTS   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 
 .PHONY: all check clean
 all: $(BUILD)/vlmc
+
+$(LIBRARY): $(filter-out $(BUILD)/compiler/main.o,$(OBJECTS))
+	rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/vlmc: $(OBJECTS) $(if $(LLVM_SOURCES),$(BUILD)/vlmc-llvm.so)
 	$(CC) $(LDFLAGS) -rdynamic -o $@ $(OBJECTS) $(LIBS)
