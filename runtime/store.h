@@ -1,0 +1,55 @@
+// The store: parameters and states by name, on one device, shared by all programs that use them. And a Session:
+// a program bound to a store, ready to run.
+#ifndef VLMC_RUNTIME_STORE_H
+#define VLMC_RUNTIME_STORE_H
+
+#include "runtime/device.h"
+
+typedef struct StoreTensor {
+  const char *name;
+  BufferRole role; // ROLE_PARAM or ROLE_STATE
+  DType dtype;
+  int rank;
+  int64_t extents[PROGRAM_MAX_RANK]; // of the allocation; grows with the symbols (batch) it depends on
+  void *memory;                      // on the device
+  size_t bytes;
+  bool trained;                      // by any program seen so far
+  bool loaded;                       // its value came from a file
+} StoreTensor;
+
+typedef struct Store {
+  Arena *arena;
+  Device *device;
+  uint64_t seed; // of initial values: each parameter's depend on the seed and its name alone
+  StoreTensor **list;
+  size_t count, capacity;
+} Store;
+
+Store *store_open(Device *device, uint64_t seed);
+void store_close(Store *store);
+StoreTensor *store_find(const Store *store, const char *name); // NULL: none
+size_t store_bytes(const Store *store);
+
+typedef struct Session Session;
+// Binds: parameters and states that the store does not hold yet are added to it and get their initial values.
+// Fails where a name is there with another shape, or where the device has too little memory.
+Session *session_open(const Program *program, Store *store, Failure *failure);
+void session_close(Session *session);
+// Sets the run-time sizes, plans and allocates the arena for them. Data and results keep no values over it.
+bool session_resize(Session *session, int64_t batch, int64_t time, int64_t past, Failure *failure);
+const int64_t *session_symbols(const Session *session);
+// Data and scalars by the buffer's name; `bytes` must be the buffer's for the current sizes. A name that the
+// program does not have is ignored where `optional`, else it is an internal failure.
+bool session_set(Session *session, const char *name, const void *from, size_t bytes, Failure *failure);
+bool session_set_scalar(Session *session, const char *name, double value, Failure *failure); // absent: ignored
+bool session_run(Session *session, Failure *failure);
+bool session_get(Session *session, const char *name, void *to, size_t bytes, Failure *failure);
+size_t session_result_bytes(const Session *session, const char *name); // 0: no such result
+size_t session_arena_bytes(const Session *session);
+const Program *session_program(const Session *session);
+
+// Time per launch of the last `session_run`s since `session_profile(session, true)`, seconds; NULL while off.
+void session_profile(Session *session, bool on);
+const double *session_seconds(const Session *session, int64_t *runs);
+
+#endif
