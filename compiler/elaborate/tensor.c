@@ -27,8 +27,8 @@ DType tensor_dtype(const Elaborator *elaborator, const Value *tensor) {
 
 Value tensor_arrange(Elaborator *elaborator, const Value *tensor, int rank, const char *const *labels,
                      const Extent *extents) {
-  Axis axes[MAX_RANK];
-  int8_t from[MAX_RANK];
+  Axis axes[MAX_RANK] = {0};
+  int8_t from[MAX_RANK] = {0};
   for (int i = 0; i < rank; i++) {
     from[i] = (int8_t)label_axis(tensor, labels[i]);
     axes[i].label = labels[i];
