@@ -1,0 +1,156 @@
+// The CPU as a device: ordinary memory, launches on a pool of threads. Also runs the target `ref`, whose code
+// is the kernel's interpreter.
+#include "runtime/device.h"
+#include "runtime/threads.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { HUGE_PAGE = 2 << 20 };
+
+typedef struct CpuDevice {
+  Device device;
+  Threads *threads;
+  void **scratch; // per worker
+  size_t scratch_bytes;
+  char name[120];
+} CpuDevice;
+
+// Large blocks lie on huge pages where the system gives them: fewer misses of the address cache when
+// streaming.
+static void *cpu_allocate(Device *device, size_t bytes, Failure *failure) {
+  (void)device;
+  size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
+  size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  void *memory = rounded >= bytes ? aligned_alloc(alignment, rounded ? rounded : alignment) : NULL;
+  if (!memory) {
+    fail(failure, "out of memory: %zu bytes were asked for", bytes);
+    return NULL;
+  }
+  if (alignment == HUGE_PAGE) madvise(memory, rounded, MADV_HUGEPAGE);
+  memset(memory, 0, bytes);
+  return memory;
+}
+
+static void cpu_release(Device *device, void *memory) {
+  (void)device;
+  free(memory);
+}
+
+static bool cpu_copy(Device *device, void *to, const void *from, size_t bytes, Failure *failure) {
+  (void)device, (void)failure;
+  if (to != from && bytes) memcpy(to, from, bytes);
+  return true;
+}
+
+static bool cpu_zero(Device *device, void *memory, size_t bytes, Failure *failure) {
+  (void)device, (void)failure;
+  memset(memory, 0, bytes);
+  return true;
+}
+
+// Every worker gets scratch memory for the most demanding kernel of the program.
+static bool cpu_load(Device *device, const Program *program, void **loaded, Failure *failure) {
+  CpuDevice *cpu = (CpuDevice *)device;
+  size_t need = 64;
+  *loaded = NULL;
+  for (int i = 0; i < program->code_count; i++)
+    if ((size_t)program->codes[i].scratch_bytes > need) need = (size_t)program->codes[i].scratch_bytes;
+  if (need <= cpu->scratch_bytes) return true;
+  for (int i = 0; i < threads_count(cpu->threads); i++) {
+    free(cpu->scratch[i]);
+    cpu->scratch[i] = cpu_allocate(device, need, failure);
+    if (!cpu->scratch[i]) return false;
+  }
+  cpu->scratch_bytes = need;
+  return true;
+}
+
+static void cpu_unload(Device *device, void *loaded) { (void)device, (void)loaded; }
+
+typedef struct CpuTask {
+  CpuDevice *cpu;
+  const Code *code;
+  void *const *buffers;
+  const int64_t *symbols;
+} CpuTask;
+
+static void run_tasks(void *context, int worker, int64_t begin, int64_t end) {
+  const CpuTask *task = context;
+  task->code->entry(task->buffers, task->symbols, begin, end, task->cpu->scratch[worker]);
+}
+
+static bool cpu_launch(Device *device, void *loaded, const Program *program, const Launch *launch,
+                       void *const *buffers, const int64_t symbols[SYMBOL_COUNT], Failure *failure) {
+  (void)loaded;
+  CpuDevice *cpu = (CpuDevice *)device;
+  const Code *code = &program->codes[launch->code];
+  if (code->interpret) {
+    code->interpret(code->interpreted, buffers, symbols);
+    return true;
+  }
+  if (!code->entry) return fail_internal(failure, "kernel `%s` has no code for the CPU", launch->kernel);
+  CpuTask task = {cpu, code, buffers, symbols};
+  threads_run(cpu->threads, work_count(&code->work, symbols), run_tasks, &task);
+  return true;
+}
+
+static bool cpu_wait(Device *device, Failure *failure) {
+  (void)device, (void)failure;
+  return true;
+}
+
+static void cpu_close(Device *device) {
+  CpuDevice *cpu = (CpuDevice *)device;
+  for (int i = 0; i < device->threads; i++) free(cpu->scratch[i]);
+  free(cpu->scratch);
+  threads_close(cpu->threads);
+  free(cpu);
+}
+
+static void read_processor_name(char *name, size_t size, int threads) {
+  char line[256], model[80] = "this CPU";
+  FILE *file = fopen("/proc/cpuinfo", "r");
+  while (file && fgets(line, sizeof line, file))
+    if (sscanf(line, "model name : %79[^\n]", model) == 1) break;
+  if (file) fclose(file);
+  snprintf(name, size, "%d thread%s of %s", threads, threads == 1 ? "" : "s", model);
+}
+
+Device *device_cpu(int threads, Failure *failure) {
+  cpu_set_t allowed;
+  if (threads == 0) threads = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
+  if (threads < 1 || threads > 1024) {
+    fail(failure, "the number of threads must be from 1 to 1024, found %d", threads);
+    return NULL;
+  }
+  CpuDevice *cpu = calloc(1, sizeof *cpu);
+  void **scratch = calloc((size_t)threads, sizeof *scratch);
+  Threads *pool = threads_open(threads);
+  if (!cpu || !scratch || !pool) {
+    fail(failure, "%d threads can not be started", threads);
+    free(cpu), free(scratch), threads_close(pool);
+    return NULL;
+  }
+  *cpu = (CpuDevice){.threads = pool, .scratch = scratch};
+  read_processor_name(cpu->name, sizeof cpu->name, threads);
+  cpu->device = (Device){.name = cpu->name,
+                         .host_memory = true,
+                         .free_bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE),
+                         .threads = threads,
+                         .allocate = cpu_allocate,
+                         .release = cpu_release,
+                         .upload = cpu_copy,
+                         .download = cpu_copy,
+                         .zero = cpu_zero,
+                         .load = cpu_load,
+                         .unload = cpu_unload,
+                         .launch = cpu_launch,
+                         .wait = cpu_wait,
+                         .close = cpu_close};
+  return &cpu->device;
+}

@@ -1,0 +1,139 @@
+// Parameters and states by name.
+#include "runtime/store_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+Store *store_open(Device *device, uint64_t seed) {
+  Arena *arena = arena_new();
+  Store *store = ARENA_NEW(arena, Store);
+  store->arena = arena;
+  store->device = device;
+  store->seed = seed;
+  return store;
+}
+
+void store_close(Store *store) {
+  if (!store) return;
+  for (size_t i = 0; i < store->count; i++) store->device->release(store->device, store->list[i]->memory);
+  arena_free(store->arena);
+}
+
+StoreTensor *store_find(const Store *store, const char *name) {
+  for (size_t i = 0; i < store->count; i++)
+    if (!strcmp(store->list[i]->name, name)) return store->list[i];
+  return NULL;
+}
+
+size_t store_bytes(const Store *store) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < store->count; i++) bytes += store->list[i]->bytes;
+  return bytes;
+}
+
+// ---- initial values
+// ----------------------------------------------------------------------------------------
+
+// FNV-1a, 64 bit: the name's part in the seed of its values.
+static uint64_t hash_name(const char *name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+  return hash;
+}
+
+// SplitMix64 (Steele, Lea, Flood 2014).
+static uint64_t next_random(uint64_t *state) {
+  uint64_t z = *state += 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+static double next_uniform(uint64_t *state) { return ((double)(next_random(state) >> 11) + 0.5) * 0x1p-53; }
+
+// Normal values by Box and Muller (1958), two at a time.
+static void fill_normal(float *values, int64_t count, double spread, uint64_t seed) {
+  uint64_t state = seed;
+  for (int64_t i = 0; i < count; i += 2) {
+    double radius = sqrt(-2 * log(next_uniform(&state))), angle = 2 * M_PI * next_uniform(&state);
+    values[i] = (float)(spread * radius * cos(angle));
+    if (i + 1 < count) values[i + 1] = (float)(spread * radius * sin(angle));
+  }
+}
+
+static bool set_initial(Store *store, StoreTensor *tensor, const Buffer *buffer, int64_t elements,
+                        Failure *failure) {
+  if (!buffer->initial_normal && buffer->initial_value == 0) return true; // memory starts as zeros
+  float *values = malloc((size_t)elements * sizeof *values);
+  void *stored = calloc((size_t)elements, dtype_bytes(tensor->dtype));
+  bool good = values && stored;
+  if (!good) fail(failure, "out of memory for the initial values of `%s`", tensor->name);
+  if (good) {
+    if (buffer->initial_normal)
+      fill_normal(values, elements, buffer->initial_spread, store->seed ^ hash_name(tensor->name));
+    for (int64_t i = 0; i < elements; i++)
+      dtype_store(tensor->dtype, stored, i, buffer->initial_normal ? values[i] : buffer->initial_value);
+    good = store->device->upload(store->device, tensor->memory, stored, tensor->bytes, failure);
+  }
+  free(values);
+  free(stored);
+  return good;
+}
+
+// ---- binding
+// -------------------------------------------------------------------------------------------------
+
+static bool buffer_is_fixed(const Buffer *buffer) {
+  for (int i = 0; i < buffer->rank; i++)
+    if (!extent_is_constant(buffer->extents[i])) return false;
+  return true;
+}
+
+static bool shapes_agree(const StoreTensor *tensor, const Buffer *buffer, Failure *failure) {
+  bool same = tensor->dtype == buffer->dtype && tensor->rank == buffer->rank;
+  for (int i = 0; same && i < buffer->rank; i++)
+    same = !extent_is_constant(buffer->extents[i]) || tensor->extents[i] == buffer->extents[i].offset;
+  if (same) return true;
+  return fail(failure, "`%s` has another shape or type here (%s) than in the program that made it",
+              tensor->name, buffer->origin ? buffer->origin : "");
+}
+
+StoreTensor *store_bind(Store *store, const Buffer *buffer, Failure *failure) {
+  StoreTensor *tensor = store_find(store, buffer->name);
+  if (tensor) {
+    tensor->trained |= buffer->trained;
+    return shapes_agree(tensor, buffer, failure) ? tensor : NULL;
+  }
+  tensor = ARENA_NEW(store->arena, StoreTensor);
+  *tensor = (StoreTensor){.name = arena_copy(store->arena, buffer->name, strlen(buffer->name)),
+                          .role = buffer->role,
+                          .dtype = buffer->dtype,
+                          .rank = buffer->rank,
+                          .trained = buffer->trained};
+  if (buffer_is_fixed(buffer)) {
+    const int64_t none[SYMBOL_COUNT] = {0};
+    for (int i = 0; i < buffer->rank; i++) tensor->extents[i] = buffer->extents[i].offset;
+    tensor->bytes = buffer_bytes(buffer, none);
+    tensor->memory = store->device->allocate(store->device, tensor->bytes, failure);
+    if (!tensor->memory || !set_initial(store, tensor, buffer, buffer_elements(buffer, none), failure)) {
+      store->device->release(store->device, tensor->memory);
+      return NULL;
+    }
+  }
+  ARENA_PUSH(store->arena, store->list, store->count, store->capacity, tensor);
+  return tensor;
+}
+
+// States with run-time extents (key/value caches) grow to the sizes asked for; growing loses their values.
+bool store_resize(Store *store, StoreTensor *tensor, const Buffer *buffer,
+                  const int64_t symbols[SYMBOL_COUNT], Failure *failure) {
+  if (buffer_is_fixed(buffer)) return true;
+  size_t bytes = buffer_bytes(buffer, symbols);
+  for (int i = 0; i < buffer->rank; i++) tensor->extents[i] = extent_value(buffer->extents[i], symbols);
+  if (bytes <= tensor->bytes) return true;
+  store->device->release(store->device, tensor->memory);
+  tensor->memory = store->device->allocate(store->device, bytes, failure);
+  tensor->bytes = tensor->memory ? bytes : 0;
+  return tensor->memory != NULL;
+}

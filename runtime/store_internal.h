@@ -1,0 +1,13 @@
+// What sessions ask of the store.
+#ifndef VLMC_RUNTIME_STORE_INTERNAL_H
+#define VLMC_RUNTIME_STORE_INTERNAL_H
+
+#include "runtime/store.h"
+
+// The tensor of a PARAM or STATE buffer, made and initialised where it is new. NULL: failure.
+StoreTensor *store_bind(Store *store, const Buffer *buffer, Failure *failure);
+// Gives a state whose extents depend on run-time sizes room for these.
+bool store_resize(Store *store, StoreTensor *tensor, const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT],
+                  Failure *failure);
+
+#endif
