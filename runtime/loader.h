@@ -1,0 +1,67 @@
+// The loader: rows of a data set -> batches ready for the device, made ahead by background threads.
+//
+// Which samples make up step N depends on (data, options, N) alone: the order is a counter-based permutation
+// of (seed, epoch), so that a run resumed at step N sees what the unbroken run would have seen. In training
+// samples run on over the end of an epoch, so that every batch is full; samples of like length share batches.
+#ifndef VLMC_RUNTIME_LOADER_H
+#define VLMC_RUNTIME_LOADER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/failure.h"
+#include "runtime/conversation.h"
+#include "runtime/dataset.h"
+#include "runtime/recipe.h"
+
+typedef struct LoaderOptions {
+  const Dataset *dataset;
+  const Conversation *conversation; // NULL: no ids (a model of pictures alone)
+  const Preprocess *preprocess;     // NULL: a text model; pictures of the rows are left unread
+  int batch;                        // samples in a batch
+  int length;                       // longest sample in ids
+  int multiple;                     // batches' T is a multiple of this (but not over `length`); 0: 8
+  bool training; // shuffled, augmented, without end; else every row once in order, plain, last batch smaller
+  uint64_t seed;
+  int threads;        // background threads; 0: 1
+  int ahead;          // batches kept ready; 0: 4
+  size_t cache_bytes; // prepared pictures are kept in memory when all fit; 0: 512 MiB
+} LoaderOptions;
+
+typedef struct Batch {
+  int rows;           // B
+  int length;         // T; 0 without a conversation
+  int32_t *ids;       // [B, T]; short samples are filled up with conversation_padding
+  float *weight;      // [B, T]: 1 at t where the target ids[t+1] is supervised, else 0
+  float *picture;     // [B, C, H, W]; zeros for rows without a picture; NULL without a preprocess
+  size_t *row;        // [B]: index of each row in the data set
+  int32_t *image;     // [B]: number of its picture among the data set's different pictures; -1: none
+  int64_t supervised; // sum of weight
+  uint64_t step;
+} Batch;
+
+typedef struct Loader Loader;
+
+// Parses and encodes every row once (rows whose line is wrong fail here, with their line). A text row longer
+// than `length` becomes several samples. Batches start at `first_step`.
+bool loader_open(const LoaderOptions *options, uint64_t first_step, Loader **out, Failure *failure);
+void loader_close(Loader *loader); // accepts NULL; outstanding batches end with it
+
+size_t loader_samples(const Loader *loader);                // in one epoch
+uint64_t loader_steps(const Loader *loader, double epochs); // batches that show epochs * samples, rounded up
+size_t loader_pictures(const Loader *loader);               // different pictures
+
+// The next batch, waiting for it if need be; *batch is NULL after the last (never in training). It stays
+// valid until given back; at most `ahead` may be held at a time.
+bool loader_next(Loader *loader, Batch **batch, Failure *failure);
+void loader_give_back(Loader *loader, Batch *batch);
+
+// Pictures that could not be read so far. In training another row takes the place of theirs (drawn by
+// counter); else the row is left out. More than half of those tried (of at least 100, or all) is a failure of
+// loader_next.
+typedef void LoaderBadPicture(void *context, const char *message);
+size_t loader_bad_pictures(Loader *loader, LoaderBadPicture *report,
+                           void *context); // each message is reported once
+
+#endif
