@@ -1,0 +1,266 @@
+// The compiler from outside, and the passes that need the model: model file -> Units.
+#include "compiler/compile_internal.h"
+
+#include "compiler/graph/passes/passes.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <string.h>
+
+const char *const program_names[PROGRAM_COUNT] = {"forward", "loss", "train", "prefill", "decode"};
+
+enum { DEFAULT_LENGTH = 128 }; // positions that tables are computed for where nothing else says
+
+// ---- opening
+// -------------------------------------------------------------------------------------------------
+
+static bool starts_with_word(const char *text, const char *word) {
+  while (isspace((unsigned char)*text) || *text == '#') {
+    if (*text == '#')
+      text += strcspn(text, "\n");
+    else
+      text++;
+  }
+  size_t length = strlen(word);
+  return !strncmp(text, word, length) && text[length] == ' ';
+}
+
+static bool open_text(Compiler *compiler, uint32_t source, const char *text) {
+  if (starts_with_word(text, "graph")) {
+    compiler->graph = graph_read(compiler->arena, &compiler->diagnostics, source);
+    return compiler->graph != NULL;
+  }
+  return kernel_read(compiler->arena, &compiler->diagnostics, source, &compiler->kernels,
+                     &compiler->kernel_count);
+}
+
+static bool read_defines(Compiler *compiler) {
+  const CompileOptions *options = &compiler->options;
+  Define *defines = ARENA_ARRAY(compiler->arena, Define, options->define_count + 1);
+  for (size_t i = 0; i < options->define_count; i++) {
+    const char *text = options->defines[i], *equals = strchr(text, '=');
+    uint32_t source = sources_add(&compiler->sources, arena_print(compiler->arena, "-D %s", text),
+                                  equals ? equals + 1 : "", equals ? strlen(equals + 1) : 0);
+    if (!equals || equals == text) {
+      error_at(&compiler->diagnostics, (Span){source, 0, 0}, "expected path=value, as in -D vision.width=96");
+      return false;
+    }
+    defines[i].path = arena_copy(compiler->arena, text, (size_t)(equals - text));
+    defines[i].value = ast_parse_expression(compiler->arena, &compiler->diagnostics, source);
+    if (!defines[i].value) return false;
+  }
+  compiler->model_options = (ModelOptions){options->preset, defines, options->define_count};
+  return true;
+}
+
+static bool open_model(Compiler *compiler) {
+  const CompileOptions *options = &compiler->options;
+  if (!read_defines(compiler)) return false;
+  if (!ast_load(compiler->arena, &compiler->diagnostics, options->model, options->library,
+                options->library_count, &compiler->modules))
+    return false;
+  compiler->model =
+      model_open(compiler->arena, &compiler->diagnostics, &compiler->modules, &compiler->model_options);
+  return compiler->model != NULL;
+}
+
+Compiler *compiler_open(const CompileOptions *options, Text *errors) {
+  Arena *arena = arena_new();
+  Compiler *compiler = ARENA_NEW(arena, Compiler);
+  compiler->arena = arena;
+  compiler->options = *options;
+  sources_init(&compiler->sources, arena);
+  compiler->diagnostics.sources = &compiler->sources;
+  uint32_t source;
+  Failure failure;
+  bool good = sources_read(&compiler->sources, options->model, &source, &failure);
+  if (!good) {
+    text_print(errors, "vlmc: error: %s\n", failure.message);
+  } else {
+    const char *text = compiler->sources.list[source].text;
+    bool dump = starts_with_word(text, "graph") || starts_with_word(text, "kernel");
+    good = dump ? open_text(compiler, source, text) : open_model(compiler);
+    text_print(errors, "%s", text_string(&compiler->diagnostics.text));
+  }
+  if (good) return compiler;
+  compiler_close(compiler);
+  return NULL;
+}
+
+void compiler_close(Compiler *compiler) {
+  if (!compiler) return;
+  for (int i = 0; i < PROGRAM_COUNT; i++) {
+    Unit *unit = &compiler->units[i];
+    if (unit->code) unit->emitter->release(unit->code);
+    arena_free(unit->arena);
+  }
+  text_free(&compiler->diagnostics.text);
+  arena_free(compiler->arena);
+}
+
+const CompileOptions *compiler_options(const Compiler *compiler) { return &compiler->options; }
+Sources *compiler_sources(Compiler *compiler) { return &compiler->sources; }
+Model *compiler_model(Compiler *compiler) { return compiler->model; }
+const char *compiler_errors(const Compiler *compiler) { return text_string(&compiler->diagnostics.text); }
+bool compiler_failed_internally(const Compiler *compiler) { return compiler->internal; }
+
+const Stage *compiler_stage(Compiler *compiler) {
+  const char *const *names;
+  const char *name = compiler->options.stage;
+  if (!compiler->model) return NULL;
+  if (!name && model_stage_names(compiler->model, &names)) name = names[0];
+  return model_stage(compiler->model, name);
+}
+
+ProgramKind compiler_default_kind(Compiler *compiler) {
+  const char *const *names;
+  if (!compiler->model) return PROGRAM_FORWARD;
+  return model_stage_names(compiler->model, &names) ? PROGRAM_TRAIN : PROGRAM_FORWARD;
+}
+
+// ---- units
+// ---------------------------------------------------------------------------------------------------
+
+void unit_internal_error(Unit *unit, const char *format, ...) {
+  Compiler *compiler = unit->compiler;
+  va_list arguments;
+  char message[800];
+  va_start(arguments, format);
+  vsnprintf(message, sizeof message, format, arguments);
+  va_end(arguments);
+  text_print(&compiler->diagnostics.text,
+             "vlmc: internal error: %s\n  to replay: vlmc %s%s%s%s%s --target %s --stop-after=emit "
+             "--dump-after=all\n",
+             message, compiler->options.model, compiler->options.preset ? " --preset " : "",
+             compiler->options.preset ? compiler->options.preset : "",
+             compiler->options.stage ? " --stage " : "",
+             compiler->options.stage ? compiler->options.stage : "", compiler->options.target);
+  compiler->diagnostics.errors++;
+  compiler->internal = true;
+}
+
+// Positions that the model has room for: the shortest fixed axis of which it reads the first T.
+static int64_t time_limit(const Graph *graph) {
+  int64_t limit = 0;
+  for (NodeId i = 1; i < graph->count; i++) {
+    const Node *node = &graph->nodes[i];
+    if (node->op != OP_SLICE) continue;
+    Extent from = graph->nodes[node->in[0]].type.axes[node->attributes.axis].extent;
+    Extent to = node->type.axes[node->attributes.axis].extent;
+    bool reads_time = to.symbol == SYMBOL_TIME && to.scale == 1 && extent_is_constant(from);
+    if (!reads_time) continue;
+    int64_t room = from.offset - to.offset;
+    if (!limit || room < limit) limit = room;
+  }
+  return limit;
+}
+
+static void choose_sizes(Unit *unit) {
+  const CompileOptions *options = &unit->compiler->options;
+  const Stage *stage = NULL;
+  const char *const *names;
+  if (unit->compiler->model && model_stage_names(unit->compiler->model, &names))
+    stage = compiler_stage(unit->compiler);
+  bool decode = unit->kind == PROGRAM_DECODE, derived = decode || unit->kind == PROGRAM_PREFILL;
+  int64_t batch = options->batch ? options->batch : stage && !derived ? stage->batch : 1;
+  int64_t length = options->length          ? options->length
+                   : stage && stage->length ? stage->length
+                                            : DEFAULT_LENGTH;
+  if (unit->time_limit && length > unit->time_limit) length = unit->time_limit;
+  unit->symbols[SYMBOL_BATCH] = batch;
+  unit->symbols[SYMBOL_TIME] = decode ? 1 : length;
+  unit->symbols[SYMBOL_PAST] = decode ? length - 1 : 0;
+  unit->symbols[SYMBOL_SEEN] = length;
+}
+
+bool unit_elaborate(Unit *unit) {
+  Compiler *compiler = unit->compiler;
+  if (compiler->kernels) {
+    unit->lowered.kernels = compiler->kernels;
+    unit->lowered.kernel_count = compiler->kernel_count;
+  } else if (compiler->graph) {
+    unit->graph = compiler->graph;
+  } else {
+    bool loss = unit->kind == PROGRAM_LOSS || unit->kind == PROGRAM_TRAIN;
+    unit->graph = model_graph(compiler->model, loss ? "loss" : "forward");
+    if (unit->graph && unit->kind == PROGRAM_TRAIN) {
+      const Stage *stage = compiler_stage(compiler);
+      if (!stage || !model_select(compiler->model, stage->name, unit->graph)) return false;
+    }
+  }
+  if (unit->graph) unit->time_limit = time_limit(unit->graph);
+  if (unit->graph || compiler->kernels) choose_sizes(unit);
+  return unit->graph || compiler->kernels;
+}
+
+bool unit_optimizer(Unit *unit) {
+  static const char *const results[] = {"parameter", "first", "second"};
+  Compiler *compiler = unit->compiler;
+  if (!compiler->model) return true; // a graph read from text has what it has
+  const Stage *stage = compiler_stage(compiler);
+  const Graph *rule = stage ? model_function(compiler->model, "optim.adamw", results, 3) : NULL;
+  if (!rule) return false;
+  unit->graph = optimizer(unit->graph, rule, (OptimizerOptions){stage->clip, stage->accumulate});
+  return unit->graph != NULL;
+}
+
+bool unit_verify_kernels(Unit *unit) {
+  for (size_t i = 0; i < unit->lowered.kernel_count; i++) {
+    Text reason = {0};
+    if (kernel_verify(unit->lowered.kernels[i], &reason)) continue;
+    unit_internal_error(unit, "kernel `%s` is illegal: %s", unit->lowered.kernels[i]->name,
+                        text_string(&reason));
+    text_free(&reason);
+    return false;
+  }
+  return true;
+}
+
+static EmitOptions emit_options(const CompileOptions *options) {
+  const char *colon = strchr(options->target, ':');
+  return (EmitOptions){colon ? colon + 1 : NULL, options->threads, options->cache};
+}
+
+bool unit_emit(Unit *unit) {
+  Compiler *compiler = unit->compiler;
+  Program *program = &unit->lowered.program;
+  Failure failure = {0};
+  EmitOptions options = emit_options(&compiler->options);
+  if (!program->codes) { // kernels read from text
+    program->codes = ARENA_ARRAY(unit->arena, Code, unit->lowered.kernel_count);
+    program->code_count = (int)unit->lowered.kernel_count;
+  }
+  unit->emitter = emit_find(compiler->options.target, &failure);
+  unit->compiled = unit->emitter && unit->emitter->compile(unit->lowered.kernels, unit->lowered.kernel_count,
+                                                           &options, program->codes, &unit->code, &failure);
+  program->backend = unit->code;
+  if (unit->compiled) return true;
+  if (failure.internal)
+    unit_internal_error(unit, "%s", failure.message);
+  else {
+    text_print(&compiler->diagnostics.text, "vlmc: error: %s\n", failure.message);
+    compiler->diagnostics.errors++;
+  }
+  return false;
+}
+
+const Unit *compiler_unit_until(Compiler *compiler, ProgramKind kind, const char *pass) {
+  Unit *unit = &compiler->units[kind];
+  if (!unit->arena) {
+    unit->arena = arena_new();
+    unit->compiler = compiler;
+    unit->kind = kind;
+  }
+  int last = pipeline_find(pass);
+  if (last < 0) die("there is no pass `%s`", pass);
+  return pipeline_run(unit, &compiler->done[kind], last) ? unit : NULL;
+}
+
+const Unit *compiler_unit(Compiler *compiler, ProgramKind kind) {
+  return compiler_unit_until(compiler, kind, "emit");
+}
+
+const Program *compiler_program(Compiler *compiler, ProgramKind kind) {
+  const Unit *unit = compiler_unit(compiler, kind);
+  return unit && unit->compiled ? &unit->lowered.program : NULL;
+}

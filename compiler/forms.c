@@ -1,0 +1,72 @@
+// --emit: the forms in which a unit can be looked at.
+#include "compiler/compile_internal.h"
+
+#include <string.h>
+
+static void print_ast(const Unit *unit, Text *text) {
+  const Modules *modules = &unit->compiler->modules;
+  if (modules->count) ast_print(modules->list[modules->count - 1].file, text);
+}
+
+static void print_graph(const Unit *unit, Text *text) {
+  if (unit->before_backward) graph_print(unit->before_backward, text);
+}
+
+static void print_grad(const Unit *unit, Text *text) {
+  if (unit->graph) graph_print(unit->graph, text);
+}
+
+static void print_fused(const Unit *unit, Text *text) {
+  if (unit->fusion) fusion_print(unit->graph, unit->fusion, text);
+}
+
+void print_kernels(const Unit *unit, Text *text) {
+  for (size_t i = 0; i < unit->lowered.kernel_count; i++) {
+    if (i) text_print(text, "\n");
+    kernel_print(unit->lowered.kernels[i], text);
+  }
+}
+
+static void print_memory(const Unit *unit, Text *text) {
+  memory_print(&unit->lowered.program, unit->symbols, text);
+}
+
+static const EmitForm forms[] = {
+    {"ast", "vlm", "elaborate", NULL, print_ast},
+    {"graph", "graph", "canonical", NULL, print_graph},
+    {"grad", "graph", "dead", NULL, print_grad},
+    {"fused", "fused", "fuse", NULL, print_fused},
+    {"kernels", "kernels", "lower", NULL, print_kernels},
+    {"memory", "txt", "lower", NULL, print_memory},
+    {"llvm", "ll", "lower", "cpu", NULL},
+    {"asm", "s", "lower", "cpu", NULL},
+    {"c", "c", "lower", "c", NULL},
+    {"cuda", "cu", "lower", "cuda", NULL},
+    {"ptx", "ptx", "lower", "cuda", NULL},
+    {"cubin", "cubin", "lower", "cuda", NULL},
+    {"dot", "dot", "canonical", NULL, draw_dot},
+    {"svg", "svg", "canonical", NULL, draw_svg},
+};
+enum { FORM_COUNT = sizeof forms / sizeof *forms };
+
+const EmitForm *emit_form(const char *name) {
+  for (int i = 0; i < FORM_COUNT; i++)
+    if (!strcmp(forms[i].name, name)) return &forms[i];
+  return NULL;
+}
+
+void emit_form_names(Text *text) {
+  for (int i = 0; i < FORM_COUNT; i++) text_print(text, "%s%s", i ? ", " : "", forms[i].name);
+}
+
+// A kernel form may be asked for under another target ("--emit=llvm" beside --target cuda): its own emitter
+// is used then, with the architecture of --target only where that is the same one.
+bool emit_kernel(const Unit *unit, const EmitForm *form, size_t kernel, Text *text, Failure *failure) {
+  const CompileOptions *options = &unit->compiler->options;
+  const Emitter *emitter = emit_find(form->target, failure);
+  if (!emitter) return false;
+  size_t length = strlen(form->target);
+  bool same = !strncmp(options->target, form->target, length) && options->target[length] == ':';
+  EmitOptions emit = {same ? options->target + length + 1 : NULL, options->threads, NULL};
+  return emitter->text(unit->lowered.kernels[kernel], form->name, &emit, text, failure);
+}

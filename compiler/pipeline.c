@@ -1,0 +1,138 @@
+// THE list of passes. A Unit goes through it from top to bottom; after every pass that leaves a graph the
+// verifier runs, and the four generic things are done here: dump, time, stop, and the message on failure.
+#include "compiler/compile_internal.h"
+
+#include "compiler/graph/passes/passes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { KIND_ALL = (1 << PROGRAM_COUNT) - 1, KIND_TRAIN = 1 << PROGRAM_TRAIN };
+enum { KIND_DERIVED = 1 << PROGRAM_PREFILL | 1 << PROGRAM_DECODE };
+
+typedef struct Pass {
+  const char *name;
+  int kinds; // bit mask of the programs that it is for
+  bool (*run)(Unit *unit);
+  const char *what;
+} Pass;
+
+static bool run_dead(Unit *unit) { return (unit->graph = dead(unit->graph)) != NULL; }
+static bool run_simplify(Unit *unit) { return (unit->graph = simplify(unit->graph)) != NULL; }
+static bool run_cse(Unit *unit) { return (unit->graph = cse(unit->graph)) != NULL; }
+static bool run_gradient(Unit *unit) { return (unit->graph = gradient(unit->graph)) != NULL; }
+
+static bool run_elaborate(Unit *unit) { return unit_elaborate(unit); }
+
+static bool run_canonical(Unit *unit) {
+  unit->graph = dead(cse(simplify(unit->graph)));
+  unit->before_backward = unit->graph;
+  return true;
+}
+
+static bool run_precision(Unit *unit) {
+  DType storage = unit->compiler->options.storage;
+  if (storage != DTYPE_F32) unit->graph = precision(unit->graph, storage);
+  return true;
+}
+
+static bool run_optimizer(Unit *unit) { return unit_optimizer(unit); }
+static bool run_derive(Unit *unit) { return unit_derive(unit); }
+
+static bool run_fuse(Unit *unit) {
+  unit->fusion = fuse(unit->graph, !unit->compiler->options.unfused);
+  return true;
+}
+
+static bool run_lower(Unit *unit) {
+  lower(unit->arena, unit->graph, unit->fusion, unit->compiler->diagnostics.sources, unit->symbols,
+        &unit->lowered);
+  unit->lowered.program.name = program_names[unit->kind];
+  unit->lowered.program.target = unit->compiler->options.target;
+  return unit_verify_kernels(unit);
+}
+
+static bool run_emit(Unit *unit) { return unit_emit(unit); }
+
+static const Pass passes[] = {
+    {"elaborate", KIND_ALL, run_elaborate,
+     "from the syntax tree to a graph: axes by name, parameters by path"},
+    // from here on: no syntax tree; every value has a dtype, named axes, and the model line it came from
+    {"canonical", KIND_ALL, run_canonical,
+     "simplify, then one node per distinct value, then only what is needed"},
+    {"derive", KIND_DERIVED, run_derive,
+     "prefill or decode with a key/value cache, by following the time axis"},
+    {"gradient", KIND_TRAIN, run_gradient, "gradients towards what the stage trains, and nothing else"},
+    {"optimizer", KIND_TRAIN, run_optimizer, "clipping and the update of every trained parameter"},
+    // from here on: the graph holds the whole step
+    {"precision", KIND_ALL, run_precision, "under --dtype bf16: rounding at named points"},
+    {"simplify", KIND_ALL, run_simplify, "fold constants and identities"},
+    {"cse", KIND_ALL, run_cse, "one node where several compute the same"},
+    {"dead", KIND_ALL, run_dead, "drop what no output needs"},
+    // from here on: the graph is final
+    {"fuse", KIND_ALL, run_fuse, "which values stay in memory; the rest is computed where it is read"},
+    {"lower", KIND_ALL, run_lower, "one kernel per group, launches in order, lifetimes of buffers"},
+    // from here on: no graph; kernels and a program
+    {"emit", KIND_ALL, run_emit, "kernels to code"},
+};
+enum { PASS_COUNT = sizeof passes / sizeof *passes };
+
+void pipeline_list(Text *text) {
+  for (int i = 0; i < PASS_COUNT; i++) text_print(text, "%-10s %s\n", passes[i].name, passes[i].what);
+}
+
+int pipeline_find(const char *name) {
+  for (int i = 0; i < PASS_COUNT; i++)
+    if (!strcmp(passes[i].name, name)) return i;
+  return -1;
+}
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void dump(const Unit *unit, const Pass *pass) {
+  Text text = {0};
+  if (!strcmp(pass->name, "lower"))
+    print_kernels(unit, &text);
+  else if (!strcmp(pass->name, "fuse"))
+    fusion_print(unit->graph, unit->fusion, &text);
+  else if (strcmp(pass->name, "emit"))
+    graph_print(unit->graph, &text);
+  if (text.length)
+    fprintf(stderr, "# after %s (%s)\n%s", pass->name, program_names[unit->kind], text_string(&text));
+  text_free(&text);
+}
+
+static bool verify(Unit *unit, const Pass *pass) {
+  Text reason = {0};
+  if (!unit->graph || graph_verify(unit->graph, &reason)) return true;
+  unit_internal_error(unit, "pass `%s` left an illegal graph: %s", pass->name, text_string(&reason));
+  text_free(&reason);
+  return false;
+}
+
+bool pipeline_run(Unit *unit, int *done, int last) {
+  const CompileOptions *options = &unit->compiler->options;
+  int stop = options->stop_after ? pipeline_find(options->stop_after) : PASS_COUNT - 1;
+  if (last < stop) stop = last;
+  for (; *done <= stop; ++*done) {
+    const Pass *pass = &passes[*done];
+    bool kernels_only = !unit->graph && unit->lowered.kernel_count && strcmp(pass->name, "emit");
+    if (!(pass->kinds >> unit->kind & 1) || kernels_only) continue;
+    double start = now();
+    if (!pass->run(unit)) return false;
+    double middle = now();
+    if (!verify(unit, pass)) return false;
+    if (options->time_passes)
+      fprintf(stderr, "%-8s %-10s %8.2f ms   verify %6.2f ms\n", program_names[unit->kind], pass->name,
+              1e3 * (middle - start), 1e3 * (now() - middle));
+    if (options->dump_after &&
+        (!strcmp(options->dump_after, "all") || !strcmp(options->dump_after, pass->name)))
+      dump(unit, pass);
+  }
+  return true;
+}
