@@ -28,12 +28,12 @@ typedef struct Buffer {
   int rank;
   Extent extents[PROGRAM_MAX_RANK];
   const char *labels[PROGRAM_MAX_RANK]; // axis names, for people
-  bool trained;                 // PARAM
-  bool initial_normal;          // PARAM: how it starts
+  bool trained;                         // PARAM
+  bool initial_normal;                  // PARAM: how it starts
   double initial_value, initial_spread;
   int first_launch, last_launch; // TEMPORARY: lifetime, inclusive
-  bool zeroed;                  // must be zeros before first_launch (STORE_ADD)
-  const char *origin;           // the model line that made it, "models/gpt.vlm:12"
+  bool zeroed;                   // must be zeros before first_launch (STORE_ADD)
+  const char *origin;            // the model line that made it, "models/gpt.vlm:12"
 } Buffer;
 
 // How many pieces of work a launch has: the product over terms of ceil(extent / divisor). CPU: tasks that
@@ -49,7 +49,8 @@ typedef struct Work {
 int64_t work_count(const Work *work, const int64_t symbols[SYMBOL_COUNT]);
 
 // Code of one kernel on the CPU. Does tasks [begin, end); `scratch` is this thread's own, 64-byte aligned.
-typedef void CpuEntry(void *const *buffers, const int64_t *symbols, int64_t begin, int64_t end, void *scratch);
+typedef void CpuEntry(void *const *buffers, const int64_t *symbols, int64_t begin, int64_t end,
+                      void *scratch);
 
 typedef struct Code {
   const char *name;
@@ -71,7 +72,8 @@ typedef struct Launch {
   const char *kernel; // name, unique in the program
   const char *lines;  // model lines it implements: "models/gpt.vlm:12, stdlib/nn.vlm:40"
   const char *anchor;
-  // evaluated per run by the caller for tables: FLOPs and bytes are filled for the sizes given at compile time
+  // evaluated per run by the caller for tables: FLOPs and bytes are filled for the sizes given at compile
+  // time
   double flops, bytes;
 } Launch;
 
@@ -94,5 +96,8 @@ size_t buffer_bytes(const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT]);
 // Offsets of all temporaries in one arena for given sizes: greedy by size, first fit among those alive at the
 // same time; 64-byte aligned. offsets[i] is only set for temporaries. Returns the arena's bytes.
 size_t program_plan(const Program *program, const int64_t symbols[SYMBOL_COUNT], size_t *offsets);
+// Replays the lifetimes: no two temporaries that are alive at once overlap, none is used outside of its life.
+bool program_check_plan(const Program *program, const int64_t symbols[SYMBOL_COUNT], const size_t *offsets,
+                        Failure *failure);
 
 #endif

@@ -44,25 +44,33 @@ extern const ScalarInfo scalar_table[SCALAR_COUNT]; // kernel.c
 // narrower type the buffers store: a load widens BF16 and F16 to F32, a store rounds.
 typedef struct Expr {
   ScalarOp op;
-  DType dtype;         // of the value: BOOL, I32, I64, F32 (F64 is not computed in)
-  ExprId in[3];        // operands. LOAD: in[0] is a guard or 0 (where false nothing is read, the value is 0).
-                       // RANDOM: in[0] run's counter (I32), in[1] linear index (I64)
-  double number;       // CONST
-  int axis;            // AXIS: index into Kernel.axes; its value is an I64
-  Extent extent;       // SIZE: an I64
-  int buffer;          // LOAD
+  DType dtype;   // of the value: BOOL, I32, I64, F32 (F64 is not computed in)
+  ExprId in[3];  // operands. LOAD: in[0] is a guard or 0 (where false nothing is read, the value is 0).
+                 // RANDOM: in[0] run's counter (I32), in[1] linear index (I64)
+  double number; // CONST
+  int axis;      // AXIS: index into Kernel.axes; its value is an I64
+  Extent extent; // SIZE: an I64
+  int buffer;    // LOAD
   ExprId index[KERNEL_MAX_RANK]; // LOAD: one I64 per axis of the buffer
-  uint32_t axes;       // SUM, REDMAX, DOT: bit mask of the axes that it binds
-  uint32_t stream;     // RANDOM
+  uint32_t axes;                 // SUM, REDMAX, DOT: bit mask of the axes that it binds
+  uint32_t stream;               // RANDOM
 } Expr;
+
+// What is known of a scalar from its operands; kept beside exprs by kernel.c.
+typedef struct ExprFacts {
+  uint32_t free_axes; // see kernel_free_axes
+  int64_t low, high;  // I64: bounds of its value, INT64_MIN and INT64_MAX where unknown
+} ExprFacts;
 
 typedef struct KernelAxis {
   const char *name; // unique within the kernel
   Extent extent;
 } KernelAxis;
 
-// A parameter of the kernel: a contiguous row-major tensor. Two parameters never overlap, except that a
-// `update` buffer is read and written: each element is read only by the store that writes that element.
+// A parameter of the kernel: a contiguous row-major tensor. Two parameters never overlap. An `update` buffer
+// is read and written: loads use the very index of its store, under stores of the same axes, and all values
+// that one step of these axes stores are computed before the first of them is written (AdamW: m, v and w at
+// once).
 typedef enum BufferUse { BUFFER_READ, BUFFER_WRITE, BUFFER_UPDATE } BufferUse;
 typedef struct KernelBuffer {
   const char *name;
@@ -103,20 +111,26 @@ typedef struct Kernel {
   int axis_count;
   KernelBuffer buffers[KERNEL_MAX_BUFFERS];
   int buffer_count;
-  Expr *exprs; // exprs[0] is unused; operands before uses
+  Expr *exprs; // exprs[0] is unused; operands before uses; some may be unused
+  ExprFacts *facts;
   size_t expr_count, expr_capacity;
+  uint32_t *table; // hash table of exprs
+  size_t table_size;
   Store stores[KERNEL_MAX_STORES];
   int store_count;
   Span *spans; // model lines it implements
   size_t span_count, span_capacity;
 } Kernel;
 
-// ---- kernel.c: building; hash-consed, so that equal expressions are one. Constants fold, x*1, x+0, x*0 on I64
-// simplify, (x*c + r) / c and % c with 0 <= r < c are resolved.
+// ---- kernel.c: building; hash-consed, so that equal expressions are one. Constants fold, x*1, x+0, x*0 on
+// I64 simplify, (x*c + r) / c and % c with 0 <= r < c are resolved. Axes bound by one reduction may be bound
+// by others beside it, never by one inside it or by a store.
 Kernel *kernel_new(Arena *arena, const char *name);
 int kernel_axis(Kernel *kernel, const char *name, Extent extent); // a fresh axis
-int kernel_buffer(Kernel *kernel, const char *name, DType dtype, int rank, const Extent *extents, BufferUse use);
-ExprId kernel_expr(Kernel *kernel, Expr expr);
+int kernel_buffer(Kernel *kernel, const char *name, DType dtype, int rank, const Extent *extents,
+                  BufferUse use);
+ExprId kernel_intern(Kernel *kernel, Expr expr); // as it is
+ExprId kernel_expr(Kernel *kernel, Expr expr);   // simplified (simplify.c)
 ExprId kernel_number(Kernel *kernel, double value, DType dtype);
 ExprId kernel_axis_value(Kernel *kernel, int axis);
 ExprId kernel_size(Kernel *kernel, Extent extent);
@@ -127,9 +141,16 @@ ExprId kernel_cast(Kernel *kernel, ExprId x, DType dtype);
 ExprId kernel_load(Kernel *kernel, int buffer, const ExprId *index, ExprId guard);
 ExprId kernel_reduce(Kernel *kernel, ScalarOp op, ExprId x, uint32_t axes);
 ExprId kernel_dot(Kernel *kernel, ExprId x, ExprId y, uint32_t axes);
-void kernel_store(Kernel *kernel, int buffer, const ExprId *index, ExprId value, uint32_t axes, StoreMode mode);
+ExprId kernel_random(Kernel *kernel, ExprId counter, ExprId linear, uint32_t stream);
+void kernel_store(Kernel *kernel, int buffer, const ExprId *index, ExprId value, uint32_t axes,
+                  StoreMode mode);
+DType kernel_value_dtype(DType stored); // of a load: bf16, f16, f64 -> f32, u8 -> i32, else the same
 // The axes that a value depends on, those bound by reductions inside of it left out.
 uint32_t kernel_free_axes(const Kernel *kernel, ExprId expr);
+
+// ---- simplify.c: what the builders above apply to each new expression
+ExprFacts kernel_facts(const Kernel *kernel, const Expr *expr);
+ExprId kernel_simplify(Kernel *kernel, const Expr *expr); // 0: nothing to simplify
 
 // ---- analyse.c: facts that schedules and emitters ask for
 // value = sum of coefficient[a] * axis a + rest, where rest depends on no axis of `axes`; coefficients are
@@ -147,7 +168,10 @@ typedef struct DotAxes {
 } DotAxes;
 DotAxes kernel_dot_axes(const Kernel *kernel);
 double kernel_flops(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]); // mul + add = 2
-double kernel_bytes(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]); // each buffer's touched part once
+double kernel_bytes(const Kernel *kernel,
+                    const int64_t symbols[SYMBOL_COUNT]); // each buffer's touched part once
+
+void kernel_reachable(const Kernel *kernel, bool *reached); // by expr: is it needed by a store
 
 // ---- verify.c, print.c, read.c
 bool kernel_verify(const Kernel *kernel, Text *reason);
@@ -159,9 +183,11 @@ bool kernel_read(Arena *arena, Diagnostics *diagnostics, uint32_t source, Kernel
 bool kernel_same_code(const Kernel *a, const Kernel *b);
 uint64_t kernel_hash(const Kernel *kernel);
 
-// ---- interpret.c: the meaning, executed. Arithmetic in f64 rounded to the expression's dtype (f32 after each
-// operation when `rounded`, so that it can be compared tightly with the backends). Bounds of every access are
-// checked: a violation ends the program with the kernel's name.
+// ---- interpret.c: the meaning, executed. Every operation is done in f64 and rounded to its dtype, so that
+// it can be compared tightly with the backends; SUM and DOT add in f64 and round once. Bounds of every access
+// are checked: a violation ends the program with the kernel's name.
+double scalar_evaluate(ScalarOp op, bool whole, double x, double y, double z); // unrounded; whole: I64, I32
+double scalar_round(DType dtype, double value);
 void kernel_interpret(const Kernel *kernel, void *const *buffers, const int64_t symbols[SYMBOL_COUNT]);
 
 #endif
