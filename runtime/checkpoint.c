@@ -1,0 +1,269 @@
+// Saving and loading what a run has learned.
+#include "runtime/checkpoint.h"
+
+#include "runtime/files.h"
+#include "runtime/json.h"
+#include "runtime/safetensors.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { RUN_JSON_LIMIT = 1 << 20 };
+
+static const char *in_folder(Arena *arena, const char *folder, const char *name) {
+  return arena_print(arena, "%s/%s", folder, name);
+}
+
+// ---- run.json
+// --------------------------------------------------------------------------------------------------
+
+static void print_member(Text *text, const char *key, const char *value) {
+  if (!value) return;
+  text_print(text, "  \"%s\": ", key);
+  json_quote(text, value);
+  text_print(text, ",\n");
+}
+
+bool run_info_write(const char *folder, const RunInfo *info, Failure *failure) {
+  Arena *arena = arena_new();
+  Text text = {0};
+  text_print(&text, "{\n");
+  print_member(&text, "model", info->model);
+  print_member(&text, "preset", info->preset);
+  print_member(&text, "stage", info->stage);
+  print_member(&text, "dtype", info->dtype);
+  text_print(&text, "  \"defines\": [");
+  for (int i = 0; i < info->define_count; i++) {
+    if (i) text_print(&text, ", ");
+    json_quote(&text, info->defines[i]);
+  }
+  text_print(&text, "],\n  \"seed\": %" PRId64 "\n}\n", info->seed);
+  bool good = file_replace(in_folder(arena, folder, "run.json"), text_string(&text), text.length, failure);
+  text_free(&text);
+  arena_free(arena);
+  return good;
+}
+
+static const char *optional_string(Arena *arena, const json_t *root, const char *key) {
+  const char *value = json_string_value(json_object_get(root, key));
+  return value ? arena_copy(arena, value, strlen(value)) : NULL;
+}
+
+bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *failure) {
+  const char *path = in_folder(arena, folder, "run.json");
+  *info = (RunInfo){0};
+  json_t *root = json_read(path, RUN_JSON_LIMIT, failure), *defines;
+  json_int_t seed;
+  if (!root) return false;
+  bool good = json_get_array(root, "defines", path, &defines, failure) &&
+              json_get_integer(root, "seed", path, &seed, failure);
+  if (good && json_array_size(defines) > RUN_MAX_DEFINES)
+    good = fail(failure, "%s: more than %d defines", path, RUN_MAX_DEFINES);
+  if (good) {
+    info->model = optional_string(arena, root, "model");
+    info->preset = optional_string(arena, root, "preset");
+    info->stage = optional_string(arena, root, "stage");
+    info->dtype = optional_string(arena, root, "dtype");
+    info->seed = seed;
+    for (size_t i = 0; good && i < json_array_size(defines); i++) {
+      const char *define = json_string_value(json_array_get(defines, i));
+      if (!define)
+        good = fail(failure, "%s: a define is a text, found %s", path, json_kind(json_array_get(defines, i)));
+      else
+        info->defines[info->define_count++] = arena_copy(arena, define, strlen(define));
+    }
+  }
+  json_decref(root);
+  return good;
+}
+
+// ---- writing
+// ---------------------------------------------------------------------------------------------------
+
+static bool write_role(const char *path, const Store *store, BufferRole role, const SafetensorsText *metadata,
+                       size_t metadata_count, Failure *failure) {
+  Arena *arena = arena_new();
+  SafetensorsTensor *tensors = ARENA_ARRAY(arena, SafetensorsTensor, store->count + 1);
+  StoreTensor **sources = ARENA_ARRAY(arena, StoreTensor *, store->count + 1);
+  size_t count = 0;
+  for (size_t i = 0; i < store->count; i++) {
+    StoreTensor *tensor = store->list[i];
+    if (tensor->role != role) continue;
+    sources[count] = tensor;
+    tensors[count] = (SafetensorsTensor){.name = tensor->name, .dtype = tensor->dtype, .rank = tensor->rank};
+    memcpy(tensors[count++].extents, tensor->extents, sizeof tensor->extents);
+  }
+  SafetensorsWriter *writer;
+  bool good = safetensors_create(path, tensors, count, metadata, metadata_count, &writer, failure),
+       opened = good;
+  for (size_t i = 0; good && i < count; i++) {
+    Device *device = store->device;
+    void *copy = device->host_memory ? sources[i]->memory : malloc(sources[i]->bytes + 1);
+    good = copy || fail(failure, "out of memory while writing `%s`", sources[i]->name);
+    if (good && !device->host_memory)
+      good = device->download(device, copy, sources[i]->memory, sources[i]->bytes, failure);
+    if (!good)
+      safetensors_abandon(writer);
+    else
+      good = safetensors_put(writer, i, copy, failure);
+    if (!device->host_memory) free(copy);
+  }
+  good = opened && good && safetensors_finish(writer, failure);
+  arena_free(arena);
+  return good;
+}
+
+bool checkpoint_save(const char *folder, const Store *store, const Progress *progress, Failure *failure) {
+  Arena *arena = arena_new();
+  const char *model = in_folder(arena, folder, "model.safetensors"), *old = NULL;
+  const char *name = arena_print(arena, "optimizer-%" PRId64 ".safetensors", progress->step);
+  Safetensors file = {0};
+  Failure none;
+  if (file_exists(model) && safetensors_open(model, &file, &none)) {
+    old = safetensors_metadata(&file, "optimizer");
+    if (old) old = arena_copy(arena, old, strlen(old));
+    safetensors_close(&file);
+  }
+  const SafetensorsText metadata[] = {
+      {"format", "vlmc"},
+      {"optimizer", name},
+      {"step", arena_print(arena, "%" PRId64, progress->step)},
+      {"total", arena_print(arena, "%" PRId64, progress->total)},
+      {"loss", arena_print(arena, "%a", progress->loss)},
+      {"seconds", arena_print(arena, "%a", progress->seconds)},
+  };
+  bool good = write_role(in_folder(arena, folder, name), store, ROLE_STATE, NULL, 0, failure) &&
+              write_role(model, store, ROLE_PARAM, metadata, sizeof metadata / sizeof *metadata, failure);
+  if (good && old && strcmp(old, name) && !strchr(old, '/')) unlink(in_folder(arena, folder, old));
+  arena_free(arena);
+  return good;
+}
+
+bool checkpoint_exists(const char *folder) {
+  Arena *arena = arena_new();
+  bool exists = file_exists(in_folder(arena, folder, "model.safetensors"));
+  arena_free(arena);
+  return exists;
+}
+
+// ---- reading
+// ---------------------------------------------------------------------------------------------------
+
+static bool is_folder(const char *path) {
+  struct stat status;
+  return !stat(path, &status) && S_ISDIR(status.st_mode);
+}
+
+// The rest of `name` after the part `part`: "lm.token" and "lm" give "token". NULL: not in that part.
+static const char *inside_part(const char *name, const char *part) {
+  size_t length = strlen(part);
+  if (!length) return name;
+  if (strncmp(name, part, length)) return NULL;
+  if (!name[length]) return name + length;
+  return name[length] == '.' ? name + length + 1 : NULL;
+}
+
+static bool shape_fits(const StoreTensor *tensor, const SafetensorsTensor *found) {
+  bool same = found->dtype == tensor->dtype && found->rank == tensor->rank;
+  for (int i = 0; same && i < tensor->rank; i++) same = found->extents[i] == tensor->extents[i];
+  return same;
+}
+
+static void print_shape(Text *text, const char *dtype, int rank, const int64_t *extents) {
+  text_print(text, "%s[", dtype);
+  for (int i = 0; i < rank; i++) text_print(text, "%s%" PRId64, i ? ", " : "", extents[i]);
+  text_print(text, "]");
+}
+
+// One parameter or state from the file; what does not fit is added to `misfits`.
+static bool load_tensor(Store *store, StoreTensor *tensor, const Safetensors *file, const char *name,
+                        Text *misfits, Failure *failure) {
+  const SafetensorsTensor *found = safetensors_find(file, name);
+  if (found && shape_fits(tensor, found)) {
+    tensor->loaded = true;
+    return store->device->upload(store->device, tensor->memory, found->data, tensor->bytes, failure);
+  }
+  text_print(misfits, "\n  %s: ", name);
+  print_shape(misfits, dtype_safetensors(tensor->dtype), tensor->rank, tensor->extents);
+  text_print(misfits, " is wanted, ");
+  if (found)
+    print_shape(misfits, found->spelling ? found->spelling : "?", found->rank, found->extents);
+  else
+    text_print(misfits, "nothing");
+  text_print(misfits, " is there");
+  return true;
+}
+
+static bool report_misfits(const char *path, Text *misfits, Failure *failure) {
+  bool good =
+      !misfits->length || fail(failure, "%s does not fit the model:%.900s", path, text_string(misfits));
+  text_free(misfits);
+  return good;
+}
+
+bool checkpoint_load(const char *path, const char *from, const char *to, Store *store, Failure *failure) {
+  Arena *arena = arena_new();
+  const char *name = is_folder(path) ? in_folder(arena, path, "model.safetensors") : path;
+  Safetensors file = {0};
+  Text misfits = {0};
+  size_t matched = 0;
+  bool good = safetensors_open(name, &file, failure);
+  for (size_t i = 0; good && i < store->count; i++) {
+    StoreTensor *tensor = store->list[i];
+    const char *rest = tensor->role == ROLE_PARAM ? inside_part(tensor->name, to) : NULL;
+    if (!rest) continue;
+    const char *source = !*from ? rest : !*rest ? from : arena_print(arena, "%s.%s", from, rest);
+    good = load_tensor(store, tensor, &file, source, &misfits, failure);
+    matched++;
+  }
+  if (good && !matched) good = fail(failure, "no parameter of the model is called `%s`", to);
+  if (good)
+    good = report_misfits(name, &misfits, failure);
+  else
+    text_free(&misfits);
+  safetensors_close(&file);
+  arena_free(arena);
+  return good;
+}
+
+static bool read_progress(const Safetensors *file, Progress *progress, Failure *failure) {
+  const char *step = safetensors_metadata(file, "step"), *total = safetensors_metadata(file, "total");
+  const char *loss = safetensors_metadata(file, "loss"), *seconds = safetensors_metadata(file, "seconds");
+  if (!step || !total || !loss || !seconds)
+    return fail(failure, "%s: its metadata does not say how far the run was", file->path);
+  *progress = (Progress){strtoll(step, NULL, 10), strtoll(total, NULL, 10), strtod(loss, NULL),
+                         strtod(seconds, NULL)};
+  if (progress->step < 0 || progress->total < progress->step)
+    return fail(failure, "%s: step `%.40s` of `%.40s` makes no sense", file->path, step, total);
+  return true;
+}
+
+bool checkpoint_resume(const char *folder, Store *store, Progress *progress, Failure *failure) {
+  Arena *arena = arena_new();
+  Safetensors model = {0}, states = {0};
+  Text misfits = {0};
+  bool good = safetensors_open(in_folder(arena, folder, "model.safetensors"), &model, failure) &&
+              read_progress(&model, progress, failure);
+  const char *name = good ? safetensors_metadata(&model, "optimizer") : NULL;
+  if (good && (!name || strchr(name, '/')))
+    good = fail(failure, "%s: its metadata names no optimizer file", model.path);
+  good = good && safetensors_open(in_folder(arena, folder, name), &states, failure);
+  for (size_t i = 0; good && i < store->count; i++) {
+    StoreTensor *tensor = store->list[i];
+    const Safetensors *file = tensor->role == ROLE_PARAM ? &model : &states;
+    good = load_tensor(store, tensor, file, tensor->name, &misfits, failure);
+  }
+  if (good)
+    good = report_misfits(folder, &misfits, failure);
+  else
+    text_free(&misfits);
+  safetensors_close(&states);
+  safetensors_close(&model);
+  arena_free(arena);
+  return good;
+}

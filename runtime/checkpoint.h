@@ -1,0 +1,46 @@
+// A run's folder:
+//
+//   run.json               model file, preset, defines, stage, seed: what was asked for (written first)
+//   tokenizer.json         where the model reads text
+//   model.safetensors      all parameters; its metadata holds the step, and names the optimizer's file
+//   optimizer-N.safetensors the states after step N, for --resume
+//   log.jsonl              a line per logged step
+//
+// A checkpoint becomes valid with one rename, that of model.safetensors: the optimizer's file of a step is
+// written under a new name before it, and the older one removed after it. Whoever dies between leaves the
+// last valid checkpoint whole.
+#ifndef VLMC_RUNTIME_CHECKPOINT_H
+#define VLMC_RUNTIME_CHECKPOINT_H
+
+#include "runtime/store.h"
+
+enum { RUN_MAX_DEFINES = 64 };
+
+// What run.json says. Strings live in `arena`.
+typedef struct RunInfo {
+  const char *model, *preset, *stage, *dtype; // preset, stage: NULL: none
+  const char *defines[RUN_MAX_DEFINES];
+  int define_count;
+  int64_t seed;
+} RunInfo;
+bool run_info_write(const char *folder, const RunInfo *info, Failure *failure);
+bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *failure);
+
+typedef struct Progress {
+  int64_t step;   // optimizer steps done
+  int64_t total;  // of the schedule
+  double loss;    // running mean
+  double seconds; // of training so far
+} Progress;
+
+bool checkpoint_save(const char *folder, const Store *store, const Progress *progress, Failure *failure);
+bool checkpoint_exists(const char *folder);
+
+// Parameters of the store from a checkpoint folder (or a .safetensors file): those called `to` or `to.*` in
+// the store take what is called `from` or `from.*` there; "" stands for all. Every such parameter of the
+// store must be there in its shape; all that do not fit are named in one message.
+bool checkpoint_load(const char *path, const char *from, const char *to, Store *store, Failure *failure);
+// Parameters, states and progress of an interrupted run, to the bit.
+bool checkpoint_resume(const char *folder, Store *store, Progress *progress, Failure *failure);
+
+#endif
