@@ -134,7 +134,7 @@ static Value token_compare(Elaborator *elaborator, const Ast *at, Value tensor, 
 
 static DType common_dtype(DType x, DType y, const char *op) {
   if (*op == '/' || *op == '^') return x == DTYPE_F64 || y == DTYPE_F64 ? DTYPE_F64 : DTYPE_F32;
-  if (x == DTYPE_BOOL && y == DTYPE_BOOL) return strchr("+-*", *op) ? DTYPE_I32 : DTYPE_BOOL;
+  if (x == DTYPE_BOOL && y == DTYPE_BOOL) return strchr("+-*%", *op) ? DTYPE_I32 : DTYPE_BOOL;
   return x > y ? x : y; // dtype.def is ordered by width, floats last
 }
 
@@ -202,6 +202,7 @@ Value apply_unary(Elaborator *elaborator, const Ast *at, Op op, Value x) {
     error_at(elaborator->diagnostics, at->span, "`not` takes a bool, found %s", dtype_name(dtype));
     return value_error();
   }
+  if (dtype == DTYPE_BOOL && (op == OP_NEG || op == OP_ABS)) x = tensor_cast(elaborator, &x, DTYPE_I32);
   if (op != OP_NOT && !keeps && !dtype_is_float(dtype)) x = tensor_cast(elaborator, &x, DTYPE_F32);
   Value result = x;
   result.parts = 0;

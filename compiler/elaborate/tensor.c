@@ -40,12 +40,17 @@ Value tensor_arrange(Elaborator *elaborator, const Value *tensor, int rank, cons
   return result;
 }
 
+// Sums of bools and bytes are counted in whole numbers.
+static DType summable(DType dtype) { return dtype == DTYPE_BOOL || dtype == DTYPE_U8 ? DTYPE_I32 : dtype; }
+
 Value tensor_drop(Elaborator *elaborator, const Value *tensor, int axis) {
   Graph *graph = elaborator->graph;
   Value result = *tensor;
   result.parts = 0;
   if (tensor->rank == 1) {
-    result.node = graph_reduce(graph, OP_SUM, tensor->node, 1);
+    DType dtype = tensor_dtype(elaborator, tensor), summed = summable(dtype);
+    NodeId sum = graph_reduce(graph, OP_SUM, graph_cast(graph, tensor->node, summed), 1);
+    result.node = graph_cast(graph, sum, dtype);
   } else {
     int first = axis + 1 < tensor->rank ? axis : axis - 1;
     const char *kept = tensor->labels[first == axis ? axis + 1 : first];
@@ -61,7 +66,10 @@ Value tensor_drop(Elaborator *elaborator, const Value *tensor, int axis) {
 
 Value tensor_reduce(Elaborator *elaborator, const Value *tensor, Op op, uint32_t axes) {
   Value result = *tensor;
-  result.node = graph_reduce(elaborator->graph, op, tensor->node, axes);
+  DType dtype = tensor_dtype(elaborator, tensor);
+  DType computed = op == OP_SUM ? summable(dtype) : dtype_is_float(dtype) ? dtype : DTYPE_F32;
+  NodeId node = graph_cast(elaborator->graph, tensor->node, computed);
+  result.node = graph_reduce(elaborator->graph, op, node, axes);
   result.rank = result.parts = 0;
   for (int i = 0; i < tensor->rank; i++) {
     if (axes >> i & 1) continue;

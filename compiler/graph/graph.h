@@ -99,6 +99,7 @@ typedef enum InputRole {
   INPUT_SCALAR, // rank 0, given anew at each run: learning rate, step, seed, ids of special tokens
   INPUT_ROLE_COUNT
 } InputRole;
+extern const char *const role_names[INPUT_ROLE_COUNT]; // print.c
 
 // How a parameter starts: a constant, or normal with mean 0 and deviation `spread`.
 typedef struct Initial {
@@ -143,11 +144,14 @@ typedef struct Graph {
 // identity arrange, empty reduction) return the input.
 
 Graph *graph_new(Arena *arena, const char *name);
+Graph *graph_new_like(const Graph *graph); // no nodes yet; same arena, name, origins and streams: what a pass fills
 NodeId graph_input(Graph *graph, const char *name, InputRole role, Type type);
 void graph_output(Graph *graph, const char *name, NodeId node, bool update);
 const Type *graph_type(const Graph *graph, NodeId node);
 Input *graph_find_input(Graph *graph, const char *name); // NULL: none
-// Appends any node; `type` is inferred, and must be given for INPUT, IOTA, RANDOM, CAST (dtype) alone.
+// Appends any node; its type is inferred. `type` gives what the inputs do not say: all of it for INPUT, IOTA and
+// RANDOM, the dtype for CONST, SIZE and CAST, the extents of new axes for ARRANGE, SPLIT, WINDOW, FOLD, SLICE and
+// PAD. Its labels are taken for any op where the ranks agree; NULL where nothing is to be given.
 NodeId graph_append(Graph *graph, Op op, const NodeId *inputs, Attributes attributes, const Type *type);
 
 NodeId graph_constant(Graph *graph, double value, DType dtype);
@@ -175,7 +179,8 @@ NodeId graph_scatter(Graph *graph, NodeId index, NodeId value, int batch, Axis r
 NodeId graph_update(Graph *graph, NodeId state, NodeId value, int axis, Extent start);
 NodeId graph_random(Graph *graph, NodeId counter, Type type);
 
-// The same node with its operands renamed, in another graph; used by every pass that rebuilds.
+// The same node with its operands renamed, in another graph; used by every pass that rebuilds. An input is
+// registered there, too. The type is inferred anew, labels, span and origin are kept.
 NodeId graph_copy_node(Graph *to, const Graph *from, NodeId node, const NodeId *inputs);
 // Labels that stay unique within a type: "T", "T'", "T''".
 void type_make_labels_unique(Arena *arena, Type *type);
@@ -183,7 +188,7 @@ bool type_equal(const Type *a, const Type *b);          // dtype and extents; la
 int64_t type_elements(const Type *type, const int64_t symbols[SYMBOL_COUNT]);
 
 // ---- infer.c
-// The result's type. False: `reason` says what does not fit ("axis 1 is 768 here but 3072 there").
+// The result's type; `given` as for graph_append. False: `reason` says what does not fit ("axis 1 is 768 here but 3072 there").
 bool infer_type(const Graph *graph, Op op, const NodeId *inputs, const Attributes *attributes,
                 const Type *given, Type *type, Text *reason);
 
