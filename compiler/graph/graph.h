@@ -99,7 +99,7 @@ typedef enum InputRole {
   INPUT_SCALAR, // rank 0, given anew at each run: learning rate, step, seed, ids of special tokens
   INPUT_ROLE_COUNT
 } InputRole;
-extern const char *const role_names[INPUT_ROLE_COUNT]; // print.c
+extern const char *const input_role_names[INPUT_ROLE_COUNT]; // print.c
 
 // How a parameter starts: a constant, or normal with mean 0 and deviation `spread`.
 typedef struct Initial {

@@ -109,13 +109,13 @@ static void print_field(Text *text, const Node *node, Field field) {
 // ---- lines
 // -----------------------------------------------------------------------------------------------------
 
-const char *const role_names[INPUT_ROLE_COUNT] = {
+const char *const input_role_names[INPUT_ROLE_COUNT] = {
     [INPUT_DATA] = "data", [INPUT_PARAM] = "param", [INPUT_STATE] = "state", [INPUT_SCALAR] = "scalar"};
 
 static void print_input(Text *text, const Input *input) {
   text_print(text, " ");
   print_word(text, input->name);
-  text_print(text, " %s", role_names[input->role]);
+  text_print(text, " %s", input_role_names[input->role]);
   if (input->trained) text_print(text, " train");
   if (input->role != INPUT_PARAM) return;
   text_print(text, input->initial.normal ? " normal=" : " value=");
