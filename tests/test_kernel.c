@@ -4,6 +4,7 @@
 #include "runtime/base/philox.h"
 #include "runtime/program.h"
 #include "tests/check.h"
+#include "tests/sample_kernels.h"
 
 static void test_indices(Arena *arena) {
   Kernel *k = kernel_new(arena, "indices");
@@ -154,6 +155,48 @@ static void test_text(Arena *arena) {
   text_free(&diagnostics.text);
 }
 
+// Every sample is well formed, prints and reads back as itself, and means the same when read back.
+static void test_samples(void) {
+  int64_t symbols[SYMBOL_COUNT] = {0, 2, 5, 4, 9};
+  for (int i = 0; i < SAMPLE_COUNT; i++) {
+    Arena *arena = arena_new();
+    Kernel *kernel = samples[i].make(arena, 7);
+    Text reason = {0}, first = {0}, second = {0};
+    CHECK(kernel_verify(kernel, &reason), "%s", text_string(&reason));
+    kernel_print(kernel, &first);
+    Sources sources;
+    sources_init(&sources, arena);
+    Diagnostics diagnostics = {.sources = &sources};
+    uint32_t source = sources_add(&sources, samples[i].name, text_string(&first), first.length);
+    Kernel **kernels;
+    size_t count;
+    if (kernel_read(arena, &diagnostics, source, &kernels, &count) && count == 1) {
+      kernel_print(kernels[0], &second);
+      CHECK(!strcmp(text_string(&first), text_string(&second)), "%s prints\n%s then\n%s", samples[i].name,
+            text_string(&first), text_string(&second));
+      CHECK(kernel_same_code(kernel, kernels[0]) && kernel_hash(kernel) == kernel_hash(kernels[0]), "hash");
+      SampleData a = sample_data(kernel, symbols, 1), b = sample_data(kernel, symbols, 1);
+      kernel_interpret(kernel, a.buffers, symbols);
+      kernel_interpret(kernels[0], b.buffers, symbols);
+      CHECK(sample_error(kernel, &a, &b) == 0, "%s read back means something else", samples[i].name);
+      for (int s = 0; s < kernel->store_count; s++) { // all of the results were written
+        int buffer = kernel->stores[s].buffer;
+        for (int64_t e = 0; e < a.elements[buffer]; e++)
+          if (isnan(dtype_load(kernel->buffers[buffer].dtype, a.buffers[buffer], e))) check_failed++;
+      }
+      sample_data_free(&a);
+      sample_data_free(&b);
+    } else {
+      CHECK(false, "%s", text_string(&diagnostics.text));
+    }
+    text_free(&reason);
+    text_free(&first);
+    text_free(&second);
+    text_free(&diagnostics.text);
+    arena_free(arena);
+  }
+}
+
 static const char *const bad_kernels[][2] = {
     {"kernel k map\naxes a=\n", "k.kernel:2:8: error: expected a name"},
     {"kernel k blob\n", "an anchor"},
@@ -205,6 +248,7 @@ int main(void) {
   test_plan();
   test_text(arena);
   test_bad_text(arena);
+  test_samples();
   arena_free(arena);
   return check_finish();
 }

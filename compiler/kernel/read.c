@@ -251,7 +251,7 @@ static bool call(Reader *reader, ScalarOp op, ExprId *out) {
 static bool named_atom(Reader *reader, ExprId *out) {
   size_t begin = reader->at;
   if (!name(reader)) return complain(reader, begin, "an axis or an expression");
-  if (peek(reader, '(')) {
+  if (reader->at < reader->end && reader->text[reader->at] == '(') {
     Expr expr = {.op = SCALAR_SIZE, .dtype = DTYPE_I64};
     if (!strcmp(reader->word, "neg")) return call(reader, SCALAR_NEG, out);
     if (!strcmp(reader->word, "div")) return call(reader, SCALAR_DIV, out);

@@ -97,28 +97,32 @@ static bool check_expr(Check *check, ExprId id) {
   return check_types(check, id, expr);
 }
 
-// Axes bound anywhere inside of an expression.
-static void bound_axes(const Kernel *kernel, uint32_t *bound) {
-  for (ExprId id = 1; id < kernel->expr_count; id++) {
-    const Expr *expr = &kernel->exprs[id];
-    bound[id] = expr->axes;
-    for (int i = 0; i < 3; i++) bound[id] |= bound[expr->in[i]];
-    if (expr->op == SCALAR_LOAD)
-      for (int i = 0; i < KERNEL_MAX_RANK; i++) bound[id] |= bound[expr->index[i]];
-  }
+// Does a part of `id` that changes with `axes` contain a reduction that binds one of them itself?
+static bool binds_again(const Kernel *kernel, ExprId id, uint32_t axes, bool *seen) {
+  const Expr *expr = &kernel->exprs[id];
+  if (!(kernel_free_axes(kernel, id) & axes) || seen[id]) return false;
+  seen[id] = true;
+  if (expr->axes & axes) return true;
+  for (int i = 0; i < 3; i++)
+    if (binds_again(kernel, expr->in[i], axes, seen)) return true;
+  for (int i = 0; i < KERNEL_MAX_RANK; i++)
+    if (binds_again(kernel, expr->index[i], axes, seen)) return true;
+  return false;
 }
 
-static bool check_binding(Check *check, const uint32_t *bound) {
+static bool check_binding(Check *check, bool *seen) {
   const Kernel *kernel = check->kernel;
   uint32_t stored = 0;
   for (int i = 0; i < kernel->store_count; i++) stored |= kernel->stores[i].axes;
   for (ExprId id = 1; id < kernel->expr_count; id++) {
     const Expr *expr = &kernel->exprs[id];
     if (!check->reached[id] || !expr->axes) continue;
-    if ((bound[expr->in[0]] | bound[expr->in[1]]) & expr->axes)
-      return refuse(check, "expression", id, "it binds an axis that a reduction inside of it binds");
     if (expr->axes & stored)
       return refuse(check, "expression", id, "it binds an axis that a store runs over");
+    memset(seen, 0, kernel->expr_count);
+    if (binds_again(kernel, expr->in[0], expr->axes, seen) ||
+        binds_again(kernel, expr->in[1], expr->axes, seen))
+      return refuse(check, "expression", id, "a reduction that depends on its axes binds one of them again");
   }
   return true;
 }
@@ -146,6 +150,7 @@ static bool check_store(Check *check, int number) {
 // Where a store writes is known without reading data, but for STORE_ADD.
 static bool check_destinations(Check *check, bool *loads) {
   const Kernel *kernel = check->kernel;
+  memset(loads, 0, kernel->expr_count);
   for (ExprId id = 1; id < kernel->expr_count; id++) {
     const Expr *expr = &kernel->exprs[id];
     loads[id] = expr->op == SCALAR_LOAD || loads[expr->in[0]] || loads[expr->in[1]] || loads[expr->in[2]];
@@ -225,12 +230,10 @@ bool kernel_verify(const Kernel *kernel, Text *reason) {
     if (!check_store(&check, i)) return false;
   Arena *arena = arena_new();
   bool *reached = ARENA_ARRAY(arena, bool, kernel->expr_count);
-  uint32_t *bound = ARENA_ARRAY(arena, uint32_t, kernel->expr_count);
   kernel_reachable(kernel, reached);
-  bound_axes(kernel, bound);
   check.reached = reached;
   bool *scratch = ARENA_ARRAY(arena, bool, kernel->expr_count);
-  bool fine = check_binding(&check, bound) && check_anchor(&check) && check_destinations(&check, scratch);
+  bool fine = check_binding(&check, scratch) && check_anchor(&check) && check_destinations(&check, scratch);
   for (int i = 0; fine && i < kernel->store_count; i++) fine = check_updates(&check, i, scratch);
   arena_free(arena);
   return fine;
