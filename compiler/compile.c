@@ -200,7 +200,8 @@ bool unit_optimizer(Unit *unit) {
   const Stage *stage = compiler_stage(compiler);
   const Graph *rule = stage ? model_function(compiler->model, "optim.adamw", results, 3) : NULL;
   if (!rule) return false;
-  unit->graph = optimizer(unit->graph, rule, (OptimizerOptions){stage->clip, stage->accumulate});
+  unit->graph =
+      optimizer(unit->graph, rule, (OptimizerOptions){.clip = stage->clip, .accumulate = stage->accumulate});
   return unit->graph != NULL;
 }
 

@@ -179,6 +179,9 @@ NodeId graph_scatter(Graph *graph, NodeId index, NodeId value, int batch, Axis r
 NodeId graph_update(Graph *graph, NodeId state, NodeId value, int axis, Extent start);
 NodeId graph_random(Graph *graph, NodeId counter, Type type);
 
+// clone.c: a graph of its own with the same nodes under the same ids, for passes that only append.
+Graph *graph_clone(const Graph *graph);
+
 // The same node with its operands renamed, in another graph; used by every pass that rebuilds. An input is
 // registered there, too. The type is inferred anew, labels, span and origin are kept.
 NodeId graph_copy_node(Graph *to, const Graph *from, NodeId node, const NodeId *inputs);

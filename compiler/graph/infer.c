@@ -107,7 +107,7 @@ static bool lies_inside(Inference *inference, Extent start, Extent extent, Exten
   Extent end, rest;
   if (!extent_bounded(start) || (extent_is_constant(start) && start.offset < 0))
     REFUSE("it starts before the axis");
-  if (!extent_add(start, extent, &end)) REFUSE("start and extent run with different run-time sizes");
+  if (!extent_add(start, extent, &end)) return true; // P, then T more: S is known when sizes are
   if (!extent_add(whole, (Extent){end.symbol, -end.scale, -end.offset}, &rest)) return true;
   if (extent_is_constant(rest) && rest.offset < 0) {
     text_print(inference->reason, "it ends at ");

@@ -16,13 +16,20 @@ Graph *specialise(Graph *graph, const int64_t symbols[SYMBOL_COUNT]);
 // gradient.c: needs one output `loss` of rank 0; adds, for every trained parameter that it depends on, an
 // output "gradient:<parameter>". Only towards what is trained: nothing is built behind frozen parts.
 Graph *gradient(Graph *graph);
-// optimizer.c: needs `gradient`; `rule` is a graph over rank-0 inputs parameter, gradient, first, second,
-// rate, step, ... with outputs parameter, first, second (from the standard library's adamw); applies it to
-// every trained parameter after clipping by the global norm, adds the states "first:<parameter>",
-// "second:<parameter>", the scalars the rule asks for, and the result "gradient norm".
+// optimizer.c: needs `gradient`, whose outputs it uses up; `rule` is a graph over rank-0 inputs parameter,
+// gradient, first, second, rate, step, ... with outputs parameter, first, second (from the standard library's
+// adamw). It is applied elementwise to every trained parameter after clipping by the global norm. What the rule
+// both takes and returns is a state "first:<parameter>" that starts as zeros; `decay` is 0 for parameters of
+// fewer than two axes; what else it takes is a scalar input of that name. Adds the result "gradient norm".
+//
+// With accumulate > 1 a step is parted into two programs. The graph of a micro-step only adds its gradients to
+// the states "accumulated:<parameter>", which start as zeros. After `accumulate` of them the graph made with
+// `apply` runs once: it takes the mean, clips, applies the rule and sets the sums back to zero. It reads no data,
+// and between the two the gradients of several machines can meet.
 typedef struct OptimizerOptions {
-  double clip;     // largest global norm; 0: none
-  int accumulate;  // 1: gradients are used at once
+  double clip;    // largest global norm; 0: none
+  int accumulate; // micro-steps per step; 1: gradients are used at once
+  bool apply;     // accumulate > 1: the step's second program
 } OptimizerOptions;
 Graph *optimizer(Graph *graph, const Graph *rule, OptimizerOptions options);
 // precision.c: under bf16, float activations are stored as bf16 between kernels and contractions read bf16;
