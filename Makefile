@@ -39,7 +39,7 @@ $(BUILD)/lexer.c: compiler/syntax/lexer.l $(BUILD)/parser.c
 	flex --header-file=$(BUILD)/lexer.h -o $@ $<
 $(BUILD)/parser.o $(BUILD)/lexer.o: $(BUILD)/%.o: $(BUILD)/%.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -Wno-unused-function -Wno-sign-compare -fPIC -c -o $@ $<
-$(BUILD)/compiler/syntax/%.o: $(GENERATED:.o=.c)
+$(patsubst %.c,$(BUILD)/%.o,$(wildcard compiler/syntax/*.c)): | $(GENERATED:.o=.c)
 
 $(BUILD)/vlmc-llvm.so: $(LLVM_SOURCES)
 	@mkdir -p $(@D)
