@@ -8,10 +8,11 @@ typedef struct Parser {
   Arena *arena;
   Diagnostics *diagnostics;
   uint32_t source;
-  size_t offset;                // of the next token
-  int start;                    // token that selects the grammar's start, given to it first; then 0
-  int last;                     // token before
-  bool line_ended;              // a line's end inside of brackets was passed over
+  size_t offset;   // of the next token
+  int start;       // token that selects the grammar's start, given to it first; then 0
+  int last;        // token before
+  bool line_ended; // a line's end inside of brackets was passed over: the last one at `line_end`
+  size_t line_end;
   char brackets[AST_MAX_DEPTH]; // open ones: '(' '[' '{'
   Span opened[AST_MAX_DEPTH];   // where
   size_t open;

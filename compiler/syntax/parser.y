@@ -268,6 +268,7 @@ preprocess:
 settings:
   closed
 | closed open                    { $$ = ast_add(parser, $1, $2); }
+| closed error
 ;
 closed:
   %empty                         { $$ = ast_list(parser, @$); }
@@ -462,30 +463,37 @@ static bool among(const char *list, const char *name) {
   return false;
 }
 
-// What may stand here: the tokens that begin an expression are told as one, and those that only carry on one
-// that could end here are not told.
+// Whether a token goes without saying: those that begin an expression are told as one, those that only carry on
+// an expression that could end here are not told, nor is a label where a name is.
+static bool is_implied(yysymbol_kind_t symbol, const char *name, bool begins, bool ends) {
+  bool value = symbol >= YYSYMBOL_NAME && symbol <= YYSYMBOL_BOOL;
+  if (begins && (value || among("not - ( [ ", name))) return true;
+  return symbol == YYSYMBOL_LABEL || (ends && among("+ - * / % ^ == != < <= > >= and or if . [ ( ", name));
+}
+
 static void tell_expected(const yypcontext_t *context, Text *text) {
-  static const char operators[] = "+ - * / % ^ == != < <= > >= and or if . [ ( ";
-  static const char beginnings[] = "not - ( [ ";
+  bool closes = yypcontext_token(context) == YYSYMBOL_YYEOF; // then only what closes is of use
   yysymbol_kind_t expected[YYNTOKENS];
-  int count = yypcontext_expected_tokens(context, expected, YYNTOKENS), told = 0;
+  char told[8][40];
+  int count = yypcontext_expected_tokens(context, expected, YYNTOKENS), tellings = 0;
   bool begins = false, ends = false;
   for (int i = 0; i < count; i++) {
     begins |= expected[i] == YYSYMBOL_REDUCE_CALL;
     ends |= !strcmp(yysymbol_name(expected[i]), "'*'");
+    if (!closes || strcmp(yysymbol_name(expected[i]), "'}'")) continue;
+    text_print(text, "expected `}`");
+    return;
   }
-  if (begins) text_print(text, "expected an expression"), told = 1;
-  for (int i = 0; i < count && told < 6; i++) {
-    char name[40] = "";
+  if (begins) snprintf(told[tellings++], sizeof told[0], "an expression");
+  for (int i = 0; i < count && tellings < 8; i++) {
     const char *spelled = yysymbol_name(expected[i]);
-    bool literal = !strchr(spelled, ' ') && strcmp(spelled, "error");
-    if (*spelled == '\'') snprintf(name, sizeof name, "%c", spelled[1]);
-    else snprintf(name, sizeof name, "%s", spelled);
-    bool value = expected[i] >= YYSYMBOL_NAME && expected[i] <= YYSYMBOL_BOOL;
-    if (begins && (value || among(beginnings, name))) continue;
-    if (ends && among(operators, name)) continue;
-    text_print(text, literal ? "%s`%s`" : "%s%s", told++ ? ", " : "expected ", name);
+    char name[40];
+    snprintf(name, sizeof name, "%.*s", *spelled == '\'' ? 1 : 39, *spelled == '\'' ? spelled + 1 : spelled);
+    if (is_implied(expected[i], name, begins, ends)) continue;
+    snprintf(told[tellings++], sizeof told[0], strchr(name, ' ') ? "%s" : "`%.30s`", name);
   }
+  for (int i = 0; i < tellings; i++)
+    text_print(text, "%s%s", !i ? "expected " : i + 1 < tellings ? ", " : " or ", told[i]);
 }
 
 static void tell_found(const Parser *parser, yysymbol_kind_t found, Span span, Text *text) {
