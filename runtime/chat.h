@@ -1,0 +1,25 @@
+// Talking with a model: one answer, or a conversation with commands.
+#ifndef VLMC_RUNTIME_CHAT_H
+#define VLMC_RUNTIME_CHAT_H
+
+#include "runtime/generator.h"
+#include "runtime/recipe.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+typedef struct ChatOptions {
+  Generator *generator;
+  const Tokenizer *tokenizer;
+  const Template *form;
+  const Preprocess *preprocess; // NULL: a text model
+  Sampler sampler;
+  int64_t max_tokens;
+  const char *image, *prompt;  // prompt NULL: a conversation with whoever writes to `in`
+  FILE *in, *out, *messages;   // answers go to `out`, all else to `messages`
+  volatile sig_atomic_t *stop; // set by a signal: ends the answer
+} ChatOptions;
+
+bool chat_run(const ChatOptions *options, Failure *failure);
+
+#endif
