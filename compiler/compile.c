@@ -7,12 +7,14 @@
 #include <stdarg.h>
 #include <string.h>
 
-const char *const program_names[PROGRAM_COUNT] = {"forward", "loss", "train", "prefill", "decode"};
+const char *const program_names[PROGRAM_COUNT] = {"forward", "loss", "train", "apply", "prefill", "decode"};
 
-enum { DEFAULT_LENGTH = 128 }; // positions that tables are computed for where nothing else says
+enum {
+  DEFAULT_LENGTH = 128,   // positions that tables are computed for where nothing else says
+  DEFAULT_CAPACITY = 2048 // positions of the key/value cache where neither model nor user says
+};
 
-// ---- opening
-// -------------------------------------------------------------------------------------------------
+// ---- opening ---------------------------------------------------------------------------------------------
 
 static bool starts_with_word(const char *text, const char *word) {
   while (isspace((unsigned char)*text) || *text == '#') {
@@ -118,8 +120,7 @@ ProgramKind compiler_default_kind(Compiler *compiler) {
   return model_stage_names(compiler->model, &names) ? PROGRAM_TRAIN : PROGRAM_FORWARD;
 }
 
-// ---- units
-// ---------------------------------------------------------------------------------------------------
+// ---- units -----------------------------------------------------------------------------------------------
 
 void unit_internal_error(Unit *unit, const char *format, ...) {
   Compiler *compiler = unit->compiler;
@@ -181,9 +182,10 @@ bool unit_elaborate(Unit *unit) {
   } else if (compiler->graph) {
     unit->graph = compiler->graph;
   } else {
-    bool loss = unit->kind == PROGRAM_LOSS || unit->kind == PROGRAM_TRAIN;
+    bool train = unit->kind == PROGRAM_TRAIN || unit->kind == PROGRAM_APPLY,
+         loss = train || unit->kind == PROGRAM_LOSS;
     unit->graph = model_graph(compiler->model, loss ? "loss" : "forward");
-    if (unit->graph && unit->kind == PROGRAM_TRAIN) {
+    if (unit->graph && train) {
       const Stage *stage = compiler_stage(compiler);
       if (!stage || !model_select(compiler->model, stage->name, unit->graph)) return false;
     }
@@ -193,6 +195,20 @@ bool unit_elaborate(Unit *unit) {
   return unit->graph || compiler->kernels;
 }
 
+int64_t compiler_capacity(Compiler *compiler) {
+  const Unit *unit = compiler_unit_until(compiler, PROGRAM_PREFILL, "elaborate");
+  int64_t limit = unit ? unit->time_limit : 0, asked = compiler->options.length;
+  if (asked && (!limit || asked < limit)) return asked;
+  return limit ? limit : DEFAULT_CAPACITY;
+}
+
+bool unit_derive(Unit *unit) {
+  Compiler *compiler = unit->compiler;
+  DeriveKind kind = unit->kind == PROGRAM_PREFILL ? DERIVE_PREFILL : DERIVE_DECODE;
+  unit->graph = derive(unit->graph, kind, compiler_capacity(compiler), true, &compiler->diagnostics);
+  return unit->graph != NULL;
+}
+
 bool unit_optimizer(Unit *unit) {
   static const char *const results[] = {"parameter", "first", "second"};
   Compiler *compiler = unit->compiler;
@@ -200,8 +216,8 @@ bool unit_optimizer(Unit *unit) {
   const Stage *stage = compiler_stage(compiler);
   const Graph *rule = stage ? model_function(compiler->model, "optim.adamw", results, 3) : NULL;
   if (!rule) return false;
-  unit->graph =
-      optimizer(unit->graph, rule, (OptimizerOptions){.clip = stage->clip, .accumulate = stage->accumulate});
+  unit->graph = optimizer(unit->graph, rule,
+                          (OptimizerOptions){stage->clip, stage->accumulate, unit->kind == PROGRAM_APPLY});
   return unit->graph != NULL;
 }
 

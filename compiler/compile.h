@@ -15,7 +15,9 @@
 typedef enum ProgramKind {
   PROGRAM_FORWARD, // ids, picture -> logits of all positions
   PROGRAM_LOSS,    // a batch -> its loss, nothing trained
-  PROGRAM_TRAIN,   // a batch -> its loss, and the step of the optimizer
+  PROGRAM_TRAIN,   // a batch -> its loss, and the step of the optimizer (or, where the stage accumulates, its
+                   // share)
+  PROGRAM_APPLY,   // the step of the optimizer from accumulated gradients
   PROGRAM_PREFILL, // a prompt -> the last position's logits, filling the key/value cache
   PROGRAM_DECODE,  // further tokens -> the last position's logits, from the cache
   PROGRAM_COUNT
@@ -54,6 +56,9 @@ Sources *compiler_sources(Compiler *compiler);
 // What the model file says of runs (elaborate.h); NULL with messages in compiler_errors where it is wrong.
 Model *compiler_model(Compiler *compiler); // NULL: the input was a graph or kernels
 const Stage *compiler_stage(Compiler *compiler);
+// Positions that the key/value cache of PREFILL and DECODE has: the model's own limit, else --length, else
+// 2048.
+int64_t compiler_capacity(Compiler *compiler);
 const char *compiler_errors(const Compiler *compiler);
 bool compiler_failed_internally(const Compiler *compiler);
 

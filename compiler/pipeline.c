@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { KIND_ALL = (1 << PROGRAM_COUNT) - 1, KIND_TRAIN = 1 << PROGRAM_TRAIN };
+enum { KIND_ALL = (1 << PROGRAM_COUNT) - 1, KIND_TRAIN = 1 << PROGRAM_TRAIN | 1 << PROGRAM_APPLY };
 enum { KIND_DERIVED = 1 << PROGRAM_PREFILL | 1 << PROGRAM_DECODE };
 
 typedef struct Pass {

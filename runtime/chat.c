@@ -2,6 +2,7 @@
 #include "runtime/chat.h"
 
 #include "runtime/conversation.h"
+#include "runtime/picture.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -126,8 +127,7 @@ static bool ask(Chat *chat, const char *question, Failure *failure) {
   return good;
 }
 
-// ---- the conversation
-// ------------------------------------------------------------------------------------------
+// ---- the conversation ------------------------------------------------------------------------------------
 
 static const char help[] = "/image FILE  look at another picture, and start anew\n"
                            "/clear       forget the conversation\n"

@@ -19,8 +19,7 @@ static const char *in_folder(Arena *arena, const char *folder, const char *name)
   return arena_print(arena, "%s/%s", folder, name);
 }
 
-// ---- run.json
-// --------------------------------------------------------------------------------------------------
+// ---- run.json --------------------------------------------------------------------------------------------
 
 static void print_member(Text *text, const char *key, const char *value) {
   if (!value) return;
@@ -82,11 +81,10 @@ bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *fai
   return good;
 }
 
-// ---- writing
-// ---------------------------------------------------------------------------------------------------
+// ---- writing ---------------------------------------------------------------------------------------------
 
-static bool write_role(const char *path, const Store *store, BufferRole role, const SafetensorsText *metadata,
-                       size_t metadata_count, Failure *failure) {
+static bool write_role(const char *path, const TensorStore *store, BufferRole role,
+                       const SafetensorsText *metadata, size_t metadata_count, Failure *failure) {
   Arena *arena = arena_new();
   SafetensorsTensor *tensors = ARENA_ARRAY(arena, SafetensorsTensor, store->count + 1);
   StoreTensor **sources = ARENA_ARRAY(arena, StoreTensor *, store->count + 1);
@@ -118,7 +116,8 @@ static bool write_role(const char *path, const Store *store, BufferRole role, co
   return good;
 }
 
-bool checkpoint_save(const char *folder, const Store *store, const Progress *progress, Failure *failure) {
+bool checkpoint_save(const char *folder, const TensorStore *store, const Progress *progress,
+                     Failure *failure) {
   Arena *arena = arena_new();
   const char *model = in_folder(arena, folder, "model.safetensors"), *old = NULL;
   const char *name = arena_print(arena, "optimizer-%" PRId64 ".safetensors", progress->step);
@@ -151,8 +150,7 @@ bool checkpoint_exists(const char *folder) {
   return exists;
 }
 
-// ---- reading
-// ---------------------------------------------------------------------------------------------------
+// ---- reading ---------------------------------------------------------------------------------------------
 
 static bool is_folder(const char *path) {
   struct stat status;
@@ -181,7 +179,7 @@ static void print_shape(Text *text, const char *dtype, int rank, const int64_t *
 }
 
 // One parameter or state from the file; what does not fit is added to `misfits`.
-static bool load_tensor(Store *store, StoreTensor *tensor, const Safetensors *file, const char *name,
+static bool load_tensor(TensorStore *store, StoreTensor *tensor, const Safetensors *file, const char *name,
                         Text *misfits, Failure *failure) {
   const SafetensorsTensor *found = safetensors_find(file, name);
   if (found && shape_fits(tensor, found)) {
@@ -206,7 +204,8 @@ static bool report_misfits(const char *path, Text *misfits, Failure *failure) {
   return good;
 }
 
-bool checkpoint_load(const char *path, const char *from, const char *to, Store *store, Failure *failure) {
+bool checkpoint_load(const char *path, const char *from, const char *to, TensorStore *store,
+                     Failure *failure) {
   Arena *arena = arena_new();
   const char *name = is_folder(path) ? in_folder(arena, path, "model.safetensors") : path;
   Safetensors file = {0};
@@ -243,7 +242,7 @@ static bool read_progress(const Safetensors *file, Progress *progress, Failure *
   return true;
 }
 
-bool checkpoint_resume(const char *folder, Store *store, Progress *progress, Failure *failure) {
+bool checkpoint_resume(const char *folder, TensorStore *store, Progress *progress, Failure *failure) {
   Arena *arena = arena_new();
   Safetensors model = {0}, states = {0};
   Text misfits = {0};

@@ -33,14 +33,16 @@ typedef struct Progress {
   double seconds; // of training so far
 } Progress;
 
-bool checkpoint_save(const char *folder, const Store *store, const Progress *progress, Failure *failure);
+bool checkpoint_save(const char *folder, const TensorStore *store, const Progress *progress,
+                     Failure *failure);
 bool checkpoint_exists(const char *folder);
 
 // Parameters of the store from a checkpoint folder (or a .safetensors file): those called `to` or `to.*` in
 // the store take what is called `from` or `from.*` there; "" stands for all. Every such parameter of the
 // store must be there in its shape; all that do not fit are named in one message.
-bool checkpoint_load(const char *path, const char *from, const char *to, Store *store, Failure *failure);
+bool checkpoint_load(const char *path, const char *from, const char *to, TensorStore *store,
+                     Failure *failure);
 // Parameters, states and progress of an interrupted run, to the bit.
-bool checkpoint_resume(const char *folder, Store *store, Progress *progress, Failure *failure);
+bool checkpoint_resume(const char *folder, TensorStore *store, Progress *progress, Failure *failure);
 
 #endif

@@ -26,8 +26,8 @@ static bool find_vocabulary(const Program *program, int32_t *vocabulary, Failure
   return true;
 }
 
-bool generator_open(const Program *prefill, const Program *decode, Store *store, const Tokenizer *tokenizer,
-                    int64_t capacity, Generator **out, Failure *failure) {
+bool generator_open(const Program *prefill, const Program *decode, TensorStore *store,
+                    const Tokenizer *tokenizer, int64_t capacity, Generator **out, Failure *failure) {
   Generator *generator = calloc(1, sizeof *generator);
   *out = NULL;
   if (!generator) return fail(failure, "out of memory");

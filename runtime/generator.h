@@ -10,8 +10,8 @@ typedef struct Generator Generator;
 
 // `capacity`: positions of the cache (what the programs were derived for). The vocabulary comes from the
 // program's result.
-bool generator_open(const Program *prefill, const Program *decode, Store *store, const Tokenizer *tokenizer,
-                    int64_t capacity, Generator **out, Failure *failure);
+bool generator_open(const Program *prefill, const Program *decode, TensorStore *store,
+                    const Tokenizer *tokenizer, int64_t capacity, Generator **out, Failure *failure);
 void generator_close(Generator *generator); // accepts NULL
 int32_t generator_vocabulary(const Generator *generator);
 int64_t generator_past(const Generator *generator); // positions in the cache

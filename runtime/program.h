@@ -13,7 +13,7 @@ enum { PROGRAM_MAX_RANK = 8 };
 typedef enum BufferRole {
   ROLE_DATA,      // filled by the caller before each run
   ROLE_SCALAR,    // rank 0, filled by the caller before each run
-  ROLE_PARAM,     // owned by the Store (store.h), shared between programs by name
+  ROLE_PARAM,     // owned by the TensorStore (store.h), shared between programs by name
   ROLE_STATE,     // likewise: optimizer moments, caches
   ROLE_RESULT,    // read by the caller after a run
   ROLE_TEMPORARY, // lives in the arena between its first and last launch

@@ -8,7 +8,7 @@
 struct Session {
   Arena *arena;
   const Program *program;
-  Store *store;
+  TensorStore *store;
   void *loaded; // the device's
   int64_t symbols[SYMBOL_COUNT];
   bool sized;
@@ -38,7 +38,7 @@ static bool bind_buffers(Session *session, Failure *failure) {
   return true;
 }
 
-Session *session_open(const Program *program, Store *store, Failure *failure) {
+Session *session_open(const Program *program, TensorStore *store, Failure *failure) {
   Arena *arena = arena_new();
   Session *session = ARENA_NEW(arena, Session);
   int count = program->buffer_count;
@@ -68,8 +68,7 @@ void session_close(Session *session) {
   arena_free(session->arena);
 }
 
-// ---- sizes
-// -----------------------------------------------------------------------------------------------------
+// ---- sizes -----------------------------------------------------------------------------------------------
 
 static bool resize_own(Session *session, int i, Failure *failure) {
   Device *device = session->store->device;
@@ -120,8 +119,7 @@ bool session_resize(Session *session, int64_t batch, int64_t time, int64_t past,
   return session->sized;
 }
 
-// ---- running
-// ---------------------------------------------------------------------------------------------------
+// ---- running ---------------------------------------------------------------------------------------------
 
 static bool find_own(const Session *session, const char *name, BufferRole role, int *found) {
   for (int i = 0; i < session->program->buffer_count; i++) {

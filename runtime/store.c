@@ -5,35 +5,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-Store *store_open(Device *device, uint64_t seed) {
+TensorStore *store_open(Device *device, uint64_t seed) {
   Arena *arena = arena_new();
-  Store *store = ARENA_NEW(arena, Store);
+  TensorStore *store = ARENA_NEW(arena, TensorStore);
   store->arena = arena;
   store->device = device;
   store->seed = seed;
   return store;
 }
 
-void store_close(Store *store) {
+void store_close(TensorStore *store) {
   if (!store) return;
   for (size_t i = 0; i < store->count; i++) store->device->release(store->device, store->list[i]->memory);
   arena_free(store->arena);
 }
 
-StoreTensor *store_find(const Store *store, const char *name) {
+StoreTensor *store_find(const TensorStore *store, const char *name) {
   for (size_t i = 0; i < store->count; i++)
     if (!strcmp(store->list[i]->name, name)) return store->list[i];
   return NULL;
 }
 
-size_t store_bytes(const Store *store) {
+size_t store_bytes(const TensorStore *store) {
   size_t bytes = 0;
   for (size_t i = 0; i < store->count; i++) bytes += store->list[i]->bytes;
   return bytes;
 }
 
-// ---- initial values
-// ----------------------------------------------------------------------------------------
+// ---- initial values --------------------------------------------------------------------------------------
 
 // FNV-1a, 64 bit: the name's part in the seed of its values.
 static uint64_t hash_name(const char *name) {
@@ -62,7 +61,7 @@ static void fill_normal(float *values, int64_t count, double spread, uint64_t se
   }
 }
 
-static bool set_initial(Store *store, StoreTensor *tensor, const Buffer *buffer, int64_t elements,
+static bool set_initial(TensorStore *store, StoreTensor *tensor, const Buffer *buffer, int64_t elements,
                         Failure *failure) {
   if (!buffer->initial_normal && buffer->initial_value == 0) return true; // memory starts as zeros
   float *values = malloc((size_t)elements * sizeof *values);
@@ -81,8 +80,7 @@ static bool set_initial(Store *store, StoreTensor *tensor, const Buffer *buffer,
   return good;
 }
 
-// ---- binding
-// -------------------------------------------------------------------------------------------------
+// ---- binding ---------------------------------------------------------------------------------------------
 
 static bool buffer_is_fixed(const Buffer *buffer) {
   for (int i = 0; i < buffer->rank; i++)
@@ -99,7 +97,7 @@ static bool shapes_agree(const StoreTensor *tensor, const Buffer *buffer, Failur
               tensor->name, buffer->origin ? buffer->origin : "");
 }
 
-StoreTensor *store_bind(Store *store, const Buffer *buffer, Failure *failure) {
+StoreTensor *store_bind(TensorStore *store, const Buffer *buffer, Failure *failure) {
   StoreTensor *tensor = store_find(store, buffer->name);
   if (tensor) {
     tensor->trained |= buffer->trained;
@@ -126,7 +124,7 @@ StoreTensor *store_bind(Store *store, const Buffer *buffer, Failure *failure) {
 }
 
 // States with run-time extents (key/value caches) grow to the sizes asked for; growing loses their values.
-bool store_resize(Store *store, StoreTensor *tensor, const Buffer *buffer,
+bool store_resize(TensorStore *store, StoreTensor *tensor, const Buffer *buffer,
                   const int64_t symbols[SYMBOL_COUNT], Failure *failure) {
   if (buffer_is_fixed(buffer)) return true;
   size_t bytes = buffer_bytes(buffer, symbols);

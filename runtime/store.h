@@ -1,5 +1,5 @@
-// The store: parameters and states by name, on one device, shared by all programs that use them. And a Session:
-// a program bound to a store, ready to run.
+// The store: parameters and states by name, on one device, shared by all programs that use them. And a
+// Session: a program bound to a store, ready to run.
 #ifndef VLMC_RUNTIME_STORE_H
 #define VLMC_RUNTIME_STORE_H
 
@@ -13,27 +13,27 @@ typedef struct StoreTensor {
   int64_t extents[PROGRAM_MAX_RANK]; // of the allocation; grows with the symbols (batch) it depends on
   void *memory;                      // on the device
   size_t bytes;
-  bool trained;                      // by any program seen so far
-  bool loaded;                       // its value came from a file
+  bool trained; // by any program seen so far
+  bool loaded;  // its value came from a file
 } StoreTensor;
 
-typedef struct Store {
+typedef struct TensorStore {
   Arena *arena;
   Device *device;
   uint64_t seed; // of initial values: each parameter's depend on the seed and its name alone
   StoreTensor **list;
   size_t count, capacity;
-} Store;
+} TensorStore;
 
-Store *store_open(Device *device, uint64_t seed);
-void store_close(Store *store);
-StoreTensor *store_find(const Store *store, const char *name); // NULL: none
-size_t store_bytes(const Store *store);
+TensorStore *store_open(Device *device, uint64_t seed);
+void store_close(TensorStore *store);
+StoreTensor *store_find(const TensorStore *store, const char *name); // NULL: none
+size_t store_bytes(const TensorStore *store);
 
 typedef struct Session Session;
 // Binds: parameters and states that the store does not hold yet are added to it and get their initial values.
 // Fails where a name is there with another shape, or where the device has too little memory.
-Session *session_open(const Program *program, Store *store, Failure *failure);
+Session *session_open(const Program *program, TensorStore *store, Failure *failure);
 void session_close(Session *session);
 // Sets the run-time sizes, plans and allocates the arena for them. Data and results keep no values over it.
 bool session_resize(Session *session, int64_t batch, int64_t time, int64_t past, Failure *failure);
@@ -41,7 +41,8 @@ const int64_t *session_symbols(const Session *session);
 // Data and scalars by the buffer's name; `bytes` must be the buffer's for the current sizes. A name that the
 // program does not have is ignored where `optional`, else it is an internal failure.
 bool session_set(Session *session, const char *name, const void *from, size_t bytes, Failure *failure);
-bool session_set_scalar(Session *session, const char *name, double value, Failure *failure); // absent: ignored
+bool session_set_scalar(Session *session, const char *name, double value,
+                        Failure *failure); // absent: ignored
 bool session_run(Session *session, Failure *failure);
 bool session_get(Session *session, const char *name, void *to, size_t bytes, Failure *failure);
 size_t session_result_bytes(const Session *session, const char *name); // 0: no such result

@@ -5,9 +5,9 @@
 #include "runtime/store.h"
 
 // The tensor of a PARAM or STATE buffer, made and initialised where it is new. NULL: failure.
-StoreTensor *store_bind(Store *store, const Buffer *buffer, Failure *failure);
+StoreTensor *store_bind(TensorStore *store, const Buffer *buffer, Failure *failure);
 // Gives a state whose extents depend on run-time sizes room for these.
-bool store_resize(Store *store, StoreTensor *tensor, const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT],
+bool store_resize(TensorStore *store, StoreTensor *tensor, const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT],
                   Failure *failure);
 
 #endif

@@ -18,7 +18,7 @@ typedef struct Trainer {
   Arena *arena;
   Dataset *dataset;
   Loader *loader;
-  Session *session;
+  Session *session, *apply;
   Feed feed;
   FILE *log;
   Progress progress;
@@ -47,8 +47,7 @@ double schedule_rate(const Stage *stage, int64_t step, int64_t total) {
   return stage->rate;
 }
 
-// ---- opening
-// -------------------------------------------------------------------------------------------------
+// ---- opening ---------------------------------------------------------------------------------------------
 
 static bool open_loader(Trainer *trainer, Failure *failure) {
   const TrainerOptions *options = trainer->options;
@@ -79,6 +78,8 @@ static bool open_loader(Trainer *trainer, Failure *failure) {
 static bool open_run(Trainer *trainer, Failure *failure) {
   const TrainerOptions *options = trainer->options;
   trainer->session = session_open(options->program, options->store, failure);
+  if (options->apply && !(trainer->apply = session_open(options->apply, options->store, failure)))
+    return false;
   if (!trainer->session || !feed_find(options->program, &trainer->feed, failure)) return false;
   if (options->tokenizer && !feed_tokens(trainer->session, options->tokenizer, failure)) return false;
   if (options->resume && !checkpoint_resume(options->out, options->store, &trainer->progress, failure))
@@ -100,10 +101,9 @@ static bool open_run(Trainer *trainer, Failure *failure) {
   return trainer->log || fail(failure, "%s can not be written", path);
 }
 
-// ---- one step
-// ------------------------------------------------------------------------------------------------
+// ---- one step --------------------------------------------------------------------------------------------
 
-static bool set_scalars(Trainer *trainer, Failure *failure) {
+static bool set_scalars(Trainer *trainer, Session *session, Failure *failure) {
   const Stage *stage = trainer->options->stage;
   trainer->rate = schedule_rate(stage, trainer->progress.step, trainer->progress.total);
   const struct {
@@ -115,43 +115,47 @@ static bool set_scalars(Trainer *trainer, Failure *failure) {
       {"epsilon", stage->epsilon}, {"decay", stage->weight_decay},
   };
   for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
-    if (!session_set_scalar(trainer->session, scalars[i].name, scalars[i].value, failure)) return false;
+    if (!session_set_scalar(session, scalars[i].name, scalars[i].value, failure)) return false;
   return true;
 }
 
-static bool read_result(Trainer *trainer, const char *name, double *value, Failure *failure) {
+static bool read_result(Session *session, const char *name, double *value, Failure *failure) {
   float single = 0;
-  if (!session_result_bytes(trainer->session, name)) return true;
-  if (!session_get(trainer->session, name, &single, sizeof single, failure)) return false;
+  if (!session_result_bytes(session, name)) return true;
+  if (!session_get(session, name, &single, sizeof single, failure)) return false;
   *value = single;
   return true;
 }
 
-// One batch. `last` applies what `accumulate` batches have gathered.
-static bool run_batch(Trainer *trainer, int64_t micro, bool last, Failure *failure) {
+static bool run_batch(Trainer *trainer, int64_t micro, Failure *failure) {
   Batch *batch;
   if (!loader_next(trainer->loader, &batch, failure)) return false;
   bool good = feed_batch(trainer->session, &trainer->feed, batch, failure) &&
               session_set_scalar(trainer->session, "run", (double)micro, failure) &&
-              session_set_scalar(trainer->session, "apply", last, failure) &&
               session_run(trainer->session, failure);
   trainer->samples += batch->rows;
   loader_give_back(trainer->loader, batch);
   return good;
 }
 
+// The step's second program, where gradients of several batches were gathered.
+static bool apply(Trainer *trainer, Failure *failure) {
+  return !trainer->apply ||
+         (session_resize(trainer->apply, 1, 1, 0, failure) && session_run(trainer->apply, failure));
+}
+
 static bool run_step(Trainer *trainer, Failure *failure) {
   int64_t accumulate = trainer->options->stage->accumulate;
+  Session *last = trainer->apply ? trainer->apply : trainer->session;
   double loss = 0;
-  if (!set_scalars(trainer, failure)) return false;
+  if (!set_scalars(trainer, last, failure)) return false;
   for (int64_t i = 0; i < accumulate; i++) {
     double one = 0;
-    if (!run_batch(trainer, trainer->progress.step * accumulate + i, i + 1 == accumulate, failure))
-      return false;
-    if (!read_result(trainer, "loss", &one, failure)) return false;
+    if (!run_batch(trainer, trainer->progress.step * accumulate + i, failure)) return false;
+    if (!read_result(trainer->session, "loss", &one, failure)) return false;
     loss += one / (double)accumulate;
   }
-  if (!read_result(trainer, "gradient norm", &trainer->norm, failure)) return false;
+  if (!apply(trainer, failure) || !read_result(last, "gradient norm", &trainer->norm, failure)) return false;
   trainer->loss = loss;
   if (!isfinite(loss))
     return fail(failure,
@@ -164,8 +168,7 @@ static bool run_step(Trainer *trainer, Failure *failure) {
   return true;
 }
 
-// ---- telling
-// -------------------------------------------------------------------------------------------------
+// ---- telling ---------------------------------------------------------------------------------------------
 
 static void write_log(Trainer *trainer) {
   const Progress *progress = &trainer->progress;
@@ -242,6 +245,7 @@ bool trainer_run(const TrainerOptions *options, TrainerResult *result, Failure *
   result->session = trainer.session;
   if (trainer.log && fclose(trainer.log) && good)
     good = fail(failure, "%s/log.jsonl can not be written", options->out);
+  session_close(trainer.apply);
   loader_close(trainer.loader);
   dataset_close(trainer.dataset);
   arena_free(trainer.arena);

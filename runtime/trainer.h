@@ -12,7 +12,8 @@
 
 typedef struct TrainerOptions {
   const Program *program; // a training step: results "loss", "gradient norm"
-  Store *store;           // parameters already as the run starts from
+  const Program *apply;   // stages that accumulate: the second part of a step; else NULL
+  TensorStore *store;     // parameters already as the run starts from
   const Stage *stage;
   const Preprocess *preprocess; // NULL: no pictures
   const Template *form;         // NULL: no text

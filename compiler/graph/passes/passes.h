@@ -37,8 +37,10 @@ Graph *optimizer(Graph *graph, const Graph *rule, OptimizerOptions options);
 Graph *precision(Graph *graph, DType storage);
 // derive.c: from `forward` over [B, T] the incremental graph: computes T new positions after P earlier ones,
 // keeps what later positions look at in states "cache:<n>" of `capacity` positions, looks at S = P + T of
-// them. Prefill is P = 0, one-token decode is T = 1. Reports a model that is not causal at the model's line,
-// and returns NULL.
-Graph *derive(Graph *graph, int64_t capacity, Diagnostics *diagnostics);
+// them. PREFILL starts anew (P = 0) and takes all data inputs; DECODE goes on (P > 0): what depends on inputs
+// without a time axis (pictures) was kept by PREFILL in states "kept:<n>". With last_only the result is of the
+// last position alone. Reports a model that is not causal at the model's line, and returns NULL.
+typedef enum DeriveKind { DERIVE_PREFILL, DERIVE_DECODE } DeriveKind;
+Graph *derive(Graph *graph, DeriveKind kind, int64_t capacity, bool last_only, Diagnostics *diagnostics);
 
 #endif

@@ -1,0 +1,267 @@
+// What the commands share: opening the compiler, device and store, finding tokenizers, loading checkpoints.
+#include "compiler/commands.h"
+
+#include "runtime/dataset.h"
+#include "runtime/files.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool is_folder(const char *path) {
+  struct stat status;
+  return !stat(path, &status) && S_ISDIR(status.st_mode);
+}
+
+const char *library_folder(Arena *arena, Failure *failure) {
+  char path[PATH_MAX];
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length < 0)
+    return fail(failure, "the program can not find its own place (/proc is not mounted?)"), NULL;
+  path[length] = 0;
+  for (int up = 0; up < 2; up++) {
+    char *slash = strrchr(path, '/');
+    if (slash) *slash = 0;
+  }
+  const char *installed = arena_print(arena, "%s/share/vlmc", path);
+  if (is_folder(arena_print(arena, "%s/stdlib", installed))) return installed;
+  if (is_folder(arena_print(arena, "%s/stdlib", path))) return arena_copy(arena, path, strlen(path));
+  fail(failure, "the standard library is in neither %s/stdlib nor %s/stdlib", installed, path);
+  return NULL;
+}
+
+static const char *cache_folder(Arena *arena, const char *asked) {
+  const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+  if (asked) return strcmp(asked, "none") ? asked : NULL;
+  if (base && *base == '/') return arena_print(arena, "%s/vlmc", base);
+  return home && *home == '/' ? arena_print(arena, "%s/.cache/vlmc", home) : NULL;
+}
+
+// What the folder of --weights says about its model, where the command line is silent.
+static bool adopt_run(Job *job) {
+  const Options *options = job->options;
+  CompileOptions *compile = &job->compile;
+  if (!options->weights || !is_folder(options->weights)) return true;
+  if (!run_info_read(options->weights, job->arena, &job->info, &job->failure)) return false;
+  if (!compile->preset && !compile->define_count) {
+    compile->preset = job->info.preset;
+    compile->defines = job->info.defines;
+    compile->define_count = (size_t)job->info.define_count;
+  }
+  return true;
+}
+
+static bool read_dtype(const char *name, DType *dtype, Failure *failure) {
+  *dtype = DTYPE_F32;
+  if (!name || !strcmp(name, "f32")) return true;
+  *dtype = DTYPE_BF16;
+  return !strcmp(name, "bf16") || fail(failure, "--dtype is f32 or bf16, found `%.40s`", name);
+}
+
+bool job_open(Job *job, const Options *options) {
+  *job = (Job){.arena = arena_new(), .options = options};
+  if (!options->model) return fail(&job->failure, "a model file is expected; `vlmc --help` says more");
+  const char *library = library_folder(job->arena, &job->failure);
+  if (!library) return false;
+  const char **folders = ARENA_ARRAY(job->arena, const char *, 2);
+  folders[0] = arena_print(job->arena, "%s/stdlib", library);
+  folders[1] = arena_print(job->arena, "%s/models", library);
+  job->compile = (CompileOptions){.model = options->model,
+                                  .preset = options->preset,
+                                  .defines = options->defines,
+                                  .define_count = (size_t)options->define_count,
+                                  .stage = options->stage,
+                                  .target = options->target,
+                                  .unfused = options->unfused,
+                                  .threads = options->threads,
+                                  .cache = cache_folder(job->arena, options->cache),
+                                  .batch = options->batch,
+                                  .length = options->length,
+                                  .library = folders,
+                                  .library_count = 2,
+                                  .stop_after = options->stop_after,
+                                  .dump_after = options->dump_after,
+                                  .time_passes = options->time_passes};
+  if (!read_dtype(options->dtype, &job->compile.storage, &job->failure) || !adopt_run(job)) return false;
+  Text errors = {0};
+  job->compiler = compiler_open(&job->compile, &errors);
+  fputs(text_string(&errors), stderr);
+  text_free(&errors);
+  return job->compiler != NULL;
+}
+
+bool job_open_device(Job *job) {
+  bool cuda = !strncmp(job->options->target, "cuda", 4);
+  job->device = cuda ? device_cuda(&job->failure) : device_cpu(job->options->threads, &job->failure);
+  if (!job->device) return false;
+  job->store = store_open(job->device, (uint64_t)job->options->seed);
+  return true;
+}
+
+bool job_report(const Job *job) {
+  fputs(compiler_errors(job->compiler), stderr);
+  return false;
+}
+
+int job_close(Job *job, bool good) {
+  bool internal = job->failure.internal || (job->compiler && compiler_failed_internally(job->compiler));
+  if (!good && job->failure.message[0])
+    fprintf(stderr, "vlmc: %s: %s\n", job->failure.internal ? "internal error" : "error",
+            job->failure.message);
+  tokenizer_free(job->tokenizer);
+  store_close(job->store);
+  if (job->device) job->device->close(job->device);
+  compiler_close(job->compiler);
+  arena_free(job->arena);
+  return good ? 0 : internal ? 2 : 1;
+}
+
+// ---- --from
+// ----------------------------------------------------------------------------------------------------
+
+typedef struct From {
+  const char *to, *path, *from; // [to=]path[:from]
+} From;
+
+static From read_from(Arena *arena, const char *text) {
+  From from = {"", text, ""};
+  const char *equals = strchr(text, '=');
+  if (equals && !is_folder(text)) {
+    from.to = arena_copy(arena, text, (size_t)(equals - text));
+    from.path = equals + 1;
+  }
+  const char *colon = strrchr(from.path, ':');
+  if (colon && !is_folder(from.path) && !file_exists(from.path)) {
+    from.from = colon + 1;
+    from.path = arena_copy(arena, from.path, (size_t)(colon - from.path));
+  }
+  return from;
+}
+
+bool job_load_from(Job *job) {
+  for (int i = 0; i < job->options->from_count; i++) {
+    From from = read_from(job->arena, job->options->from[i]);
+    if (!checkpoint_load(from.path, from.from, from.to, job->store, &job->failure)) return false;
+  }
+  return true;
+}
+
+// ---- tokenizer -------------------------------------------------------------------------------------------
+
+static void add_row(TokenizerTrainer *trainer, const Row *row) {
+  if (row->caption) tokenizer_trainer_add(trainer, row->caption, strlen(row->caption));
+  if (row->text) tokenizer_trainer_add(trainer, row->text, strlen(row->text));
+  for (int i = 0; i < row->turn_count; i++) {
+    tokenizer_trainer_add(trainer, row->turns[i].prompt, strlen(row->turns[i].prompt));
+    tokenizer_trainer_add(trainer, row->turns[i].answer, strlen(row->turns[i].answer));
+  }
+}
+
+static bool add_dataset(Job *job, TokenizerTrainer *trainer, const char *name) {
+  Dataset *dataset;
+  if (!dataset_open(job->options->data, name, &dataset, &job->failure)) return false;
+  bool good = true;
+  for (size_t i = 0; good && i < dataset_count(dataset); i++) {
+    Arena *arena = arena_new();
+    Row row = {0};
+    good = dataset_row(dataset, i, arena, &row, &job->failure);
+    if (good) add_row(trainer, &row);
+    arena_free(arena);
+  }
+  dataset_close(dataset);
+  return good;
+}
+
+// Rows that some stage of the model trains on: what a test split holds is not looked at.
+static bool train_tokenizer(Job *job, const Template *form, const Stage *stage, int64_t vocabulary) {
+  TokenizerTrainer *trainer = tokenizer_trainer_new();
+  bool good = add_dataset(job, trainer, stage->data) &&
+              tokenizer_trainer_finish(trainer, (size_t)vocabulary, form->specials, form->special_count,
+                                       &job->tokenizer, &job->failure);
+  tokenizer_trainer_free(trainer);
+  if (good)
+    fprintf(stderr, "tokenizer: %d tokens, trained on %s/%s.jsonl\n", tokenizer_count(job->tokenizer),
+            job->options->data, stage->data);
+  return good;
+}
+
+bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary) {
+  const Options *options = job->options;
+  const char *path = options->tokenizer;
+  const char *own = options->weights ? options->weights : options->resume ? options->out : NULL;
+  if (!path && own) path = arena_print(job->arena, "%s/tokenizer.json", own);
+  for (int i = 0; !path && i < options->from_count; i++) {
+    const char *found =
+        arena_print(job->arena, "%s/tokenizer.json", read_from(job->arena, options->from[i]).path);
+    bool whole_or_text = file_exists(found);
+    if (whole_or_text) path = found;
+  }
+  if (path) return tokenizer_read(path, &job->tokenizer, &job->failure);
+  const Stage *stage = compiler_stage(job->compiler);
+  if (!form) return fail(&job->failure, "the model's file has no template, which a tokenizer needs");
+  return stage ? train_tokenizer(job, form, stage, vocabulary) : job_report(job);
+}
+
+int64_t job_vocabulary(Job *job) {
+  const Unit *unit = compiler_unit_until(job->compiler, PROGRAM_FORWARD, "elaborate");
+  const Graph *graph = unit ? unit->graph : NULL;
+  for (size_t i = 0; graph && i < graph->output_count; i++) {
+    const Type *type = graph_type(graph, graph->outputs[i].node);
+    if (type->rank && extent_is_constant(type->axes[type->rank - 1].extent))
+      return type->axes[type->rank - 1].extent.offset;
+  }
+  return 0;
+}
+
+int64_t job_length(Job *job, const Stage *stage, ProgramKind kind) {
+  const Unit *unit = compiler_unit_until(job->compiler, kind, "elaborate");
+  int64_t limit = unit ? unit->time_limit : 0, asked = job->options->length ? job->options->length
+                                                       : stage              ? stage->length
+                                                                            : 0;
+  return asked && (!limit || asked < limit) ? asked : limit;
+}
+
+// ---- --profile
+// -------------------------------------------------------------------------------------------------
+
+typedef struct Timed {
+  const Launch *launch;
+  double seconds;
+} Timed;
+
+static int by_time(const void *left, const void *right) {
+  double a = ((const Timed *)left)->seconds, b = ((const Timed *)right)->seconds;
+  return a < b ? 1 : a > b ? -1 : 0;
+}
+
+// Launches of one code are one line.
+void print_profile(const Unit *unit, Session *session, Text *text) {
+  const Program *program = &unit->lowered.program;
+  int64_t runs;
+  const double *seconds = session_seconds(session, &runs);
+  Timed *rows = calloc((size_t)program->code_count + 1, sizeof *rows);
+  double total = 0;
+  if (!seconds || !runs || !rows) {
+    free(rows);
+    return;
+  }
+  for (int i = 0; i < program->launch_count; i++) {
+    Timed *row = &rows[program->launches[i].code];
+    if (!row->launch) row->launch = &program->launches[i];
+    row->seconds += seconds[i];
+    total += seconds[i];
+  }
+  qsort(rows, (size_t)program->code_count, sizeof *rows, by_time);
+  text_print(text, "%-40s %10s %7s  %-8s model lines (mean of %" PRId64 " runs, %.2f ms each)\n", "kernel",
+             "ms", "share", "anchor", runs, 1e3 * total / (double)runs);
+  for (int i = 0; i < program->code_count && rows[i].launch; i++)
+    text_print(text, "%-40.40s %10.3f %6.1f%%  %-8s %s\n", program->codes[rows[i].launch->code].name,
+               1e3 * rows[i].seconds / (double)runs, 100 * rows[i].seconds / total, rows[i].launch->anchor,
+               rows[i].launch->lines);
+  free(rows);
+}

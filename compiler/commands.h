@@ -1,0 +1,56 @@
+// The commands: options in, exit status out (0 good, 1 user's error, 2 our own). One file each,
+// run_<command>.c; command.c holds what they share.
+#ifndef VLMC_COMPILER_COMMANDS_H
+#define VLMC_COMPILER_COMMANDS_H
+
+#include "compiler/compile.h"
+#include "compiler/options.h"
+#include "runtime/checkpoint.h"
+#include "runtime/store.h"
+#include "runtime/tokenizer.h"
+
+#include <signal.h>
+
+int run_compile(const Options *options);
+int run_draw(const Options *options);
+int run_train(const Options *options, volatile sig_atomic_t *stop);
+int run_eval(const Options *options, volatile sig_atomic_t *stop);
+int run_chat(const Options *options, volatile sig_atomic_t *stop);
+int run_check(const Options *options);
+
+// ---- command.c -------------------------------------------------------------------------------------------
+
+// A command on its way: whatever was opened is closed by command_close.
+typedef struct Job {
+  Arena *arena;
+  const Options *options;
+  RunInfo info; // of --weights, where given
+  CompileOptions compile;
+  Compiler *compiler;
+  Device *device;
+  TensorStore *store;
+  Tokenizer *tokenizer;
+  Failure failure;
+} Job;
+
+// Finds the library and opens the compiler. What --weights says of its model (preset, defines, dtype) holds
+// where the command line says nothing. False: printed.
+bool job_open(Job *job, const Options *options);
+bool job_open_device(Job *job);     // and a store on it
+int job_close(Job *job, bool good); // prints the failure; returns the exit status
+bool job_report(const Job *job);    // prints the compiler's messages; always false
+
+// Installed: PREFIX/share/vlmc beside PREFIX/bin; built: the folder above build/.
+const char *library_folder(Arena *arena, Failure *failure);
+// Every --from in order: [PART=]DIR[:PART].
+bool job_load_from(Job *job);
+// The stage's tokenizer: --tokenizer, else the run's own or that of a --from, else trained on all rows of the
+// data folder, with as many tokens as the model's vocabulary.
+bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary);
+// The last axis of `forward`'s result; 0: the model gives none.
+int64_t job_vocabulary(Job *job);
+// Positions that a sample may have: --length, the stage's, the model's room; 0 where none of them says.
+int64_t job_length(Job *job, const Stage *stage, ProgramKind kind);
+void print_profile(const Unit *unit, Session *session, Text *text);
+
+#endif

@@ -1,0 +1,58 @@
+// vlmc: reads the command line and calls one command.
+#include "compiler/commands.h"
+#include "compiler/graph/graph.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define VERSION "0.1"
+
+static volatile sig_atomic_t stop; // set by Ctrl-C; the one global: signal handlers can reach nothing else
+
+static void on_signal(int number) {
+  if (stop) signal(number, SIG_DFL); // the second one ends the program at once
+  stop = 1;
+}
+
+static void list_ops(Text *text) {
+  for (int i = 0; i < OP_COUNT; i++) text_print(text, "%-8s %s\n", op_table[i].name, op_table[i].meaning);
+}
+
+static bool print_information(const Options *options) {
+  Text text = {0};
+  if (options->help)
+    options_help(options, &text);
+  else if (options->version)
+    text_print(&text, "vlmc " VERSION "\n");
+  else if (options->list_passes)
+    pipeline_list(&text);
+  else if (options->list_ops)
+    list_ops(&text);
+  fputs(text_string(&text), stdout);
+  bool printed = text.length > 0;
+  text_free(&text);
+  return printed;
+}
+
+static int run_command(const Options *options) {
+  signal(SIGINT, on_signal);
+  signal(SIGTERM, on_signal);
+  switch (options->command) {
+  case COMMAND_TRAIN: return run_train(options, &stop);
+  case COMMAND_EVAL: return run_eval(options, &stop);
+  case COMMAND_CHAT: return run_chat(options, &stop);
+  case COMMAND_CHECK: return run_check(options);
+  case COMMAND_DRAW: return run_draw(options);
+  default: return run_compile(options);
+  }
+}
+
+int main(int count, char **words) {
+  Options options;
+  Failure failure;
+  if (!options_read(count, words, &options, &failure)) {
+    fprintf(stderr, "vlmc: error: %s\n", failure.message);
+    return 1;
+  }
+  return print_information(&options) ? 0 : run_command(&options);
+}

@@ -1,0 +1,130 @@
+// vlmc MODEL.vlm: the kernel table, or one form of the model (--emit).
+#include "compiler/commands.h"
+
+#include "runtime/files.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool choose_kind(Job *job, ProgramKind *kind) {
+  const char *name = job->options->program;
+  *kind = compiler_default_kind(job->compiler);
+  if (!name) return true;
+  for (int i = 0; i < PROGRAM_COUNT; i++) {
+    if (strcmp(program_names[i], name)) continue;
+    *kind = (ProgramKind)i;
+    return true;
+  }
+  return fail(&job->failure, "--program is forward, loss, train, prefill or decode, found `%.40s`", name);
+}
+
+static bool write_text(Job *job, const char *path, const Text *text) {
+  if (path) return file_replace(path, text_string(text), text->length, &job->failure);
+  if (fwrite(text_string(text), 1, text->length, stdout) == text->length && !fflush(stdout)) return true;
+  return fail(&job->failure, "standard output can not be written: %s", strerror(errno));
+}
+
+static bool wants_folder(const char *path) {
+  struct stat status;
+  size_t length = path ? strlen(path) : 0;
+  return length && (path[length - 1] == '/' || (!stat(path, &status) && S_ISDIR(status.st_mode)));
+}
+
+// One form of every kernel: into one text, or a file each in a folder.
+static bool emit_kernels(Job *job, const Unit *unit, const EmitForm *form) {
+  const char *output = job->options->output, *wanted = job->options->kernel;
+  bool folder = wants_folder(output), good = !folder || folder_make(output, &job->failure);
+  size_t written = 0;
+  Text text = {0};
+  for (size_t i = 0; good && i < unit->lowered.kernel_count; i++) {
+    const char *name = unit->lowered.kernels[i]->name;
+    if (wanted && !strstr(name, wanted)) continue;
+    if (!folder && text.length) text_print(&text, "\n");
+    good = emit_kernel(unit, form, i, &text, &job->failure);
+    written++;
+    if (!good || !folder) continue;
+    good = write_text(job, arena_print(job->arena, "%s/%s.%s", output, name, form->extension), &text);
+    text_free(&text);
+    text = (Text){0};
+  }
+  if (good && wanted && !written) good = fail(&job->failure, "no kernel's name holds `%s`", wanted);
+  if (good && !folder) good = write_text(job, output, &text);
+  text_free(&text);
+  return good;
+}
+
+static bool emit(Job *job, ProgramKind kind) {
+  const EmitForm *form = emit_form(job->options->emit);
+  Text text = {0};
+  if (!form) {
+    emit_form_names(&text);
+    fail(&job->failure, "--emit is one of %s; found `%.40s`", text_string(&text), job->options->emit);
+    text_free(&text);
+    return false;
+  }
+  const Unit *unit = compiler_unit_until(job->compiler, kind, form->pass);
+  if (!unit) return job_report(job);
+  if (form->target) return emit_kernels(job, unit, form);
+  form->print(unit, &text);
+  bool good = write_text(job, job->options->output, &text);
+  text_free(&text);
+  return good;
+}
+
+static bool explain(Job *job, ProgramKind kind) {
+  Text text = {0};
+  if (strcmp(job->options->explain, "fusion"))
+    return fail(&job->failure, "--explain knows fusion, found `%.40s`", job->options->explain);
+  const Unit *unit = compiler_unit_until(job->compiler, kind, "fuse");
+  if (!unit) return job_report(job);
+  if (unit->fusion)
+    fusion_explain(unit->graph, unit->fusion, compiler_sources(job->compiler), unit->symbols, &text);
+  bool good = write_text(job, job->options->output, &text);
+  text_free(&text);
+  return good;
+}
+
+static void say_where_it_runs(const Options *options) {
+  Failure failure;
+  if (strncmp(options->target, "cuda", 4)) return;
+  Device *device = device_cuda(&failure);
+  if (device)
+    printf("device: %s\n", device->name), device->close(device);
+  else
+    printf("compiled, but there is no device to run on: %s\n", failure.message);
+}
+
+static bool table(Job *job, ProgramKind kind) {
+  const Unit *unit = compiler_unit(job->compiler, kind);
+  Text text = {0};
+  if (!unit) return job_report(job);
+  if (!unit->compiled) return true; // --stop-after
+  kernel_table(unit, &text);
+  bool good = write_text(job, job->options->output, &text);
+  text_free(&text);
+  if (good) say_where_it_runs(job->options);
+  return good;
+}
+
+static bool compile(Job *job) {
+  ProgramKind kind;
+  const Options *options = job->options;
+  if (!choose_kind(job, &kind)) return false;
+  if (options->emit) return emit(job, kind);
+  return options->explain ? explain(job, kind) : table(job, kind);
+}
+
+int run_compile(const Options *options) {
+  Job job;
+  bool good = job_open(&job, options) && compile(&job);
+  return job_close(&job, good);
+}
+
+int run_draw(const Options *options) {
+  Options copy = *options;
+  copy.emit = "svg";
+  return run_compile(&copy);
+}

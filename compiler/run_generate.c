@@ -1,0 +1,104 @@
+// vlmc eval and vlmc chat: both generate from a trained model.
+#include "compiler/commands.h"
+
+#include "runtime/chat.h"
+#include "runtime/evaluate.h"
+#include "runtime/files.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+// Weights, tokenizer and the two derived programs.
+static bool open_generator(Job *job, Generator **generator) {
+  const Options *options = job->options;
+  Model *model = compiler_model(job->compiler);
+  if (!model) return fail(&job->failure, "%s is not a model file", options->model);
+  if (!options->weights) return fail(&job->failure, "--weights is needed: a folder that `vlmc train` wrote");
+  const Program *prefill = compiler_program(job->compiler, PROGRAM_PREFILL);
+  const Program *decode = prefill ? compiler_program(job->compiler, PROGRAM_DECODE) : NULL;
+  if (!decode) return job_report(job);
+  if (!job_open_device(job) || !job_find_tokenizer(job, model_template(model), 0)) return false;
+  if (!generator_open(prefill, decode, job->store, job->tokenizer, compiler_capacity(job->compiler),
+                      generator, &job->failure))
+    return false;
+  return checkpoint_load(options->weights, "", "", job->store, &job->failure);
+}
+
+static bool open_template(Job *job, const Template **form, const Preprocess **preprocess) {
+  Model *model = compiler_model(job->compiler);
+  int errors = (int)strlen(compiler_errors(job->compiler));
+  *form = model ? model_template(model) : NULL;
+  *preprocess = model ? model_preprocess(model) : NULL;
+  if ((int)strlen(compiler_errors(job->compiler)) > errors) return job_report(job);
+  return *form || !model ||
+         fail(&job->failure, "%s has no template that says how a conversation reads", job->options->model);
+}
+
+static bool evaluate(Job *job, volatile sig_atomic_t *stop) {
+  const Options *options = job->options;
+  Generator *generator = NULL;
+  EvaluateOptions evaluate = {.data = options->data,
+                              .split = options->split,
+                              .max_tokens = options->max_tokens,
+                              .limit = options->limit,
+                              .sheet = options->sheet,
+                              .log = options->log,
+                              .progress = options->quiet ? NULL : stderr,
+                              .stop = stop};
+  EvaluateResult result;
+  Text report = {0};
+  if (!options->data) return fail(&job->failure, "--data is needed: the folder of the data set");
+  if (!open_template(job, &evaluate.form, &evaluate.preprocess)) return false;
+  bool good = open_generator(job, &generator);
+  evaluate.generator = generator;
+  evaluate.tokenizer = job->tokenizer;
+  const Stage *stage = good ? compiler_stage(job->compiler) : NULL;
+  const char *training = stage ? arena_print(job->arena, "%s/%s.jsonl", options->data, stage->data) : NULL;
+  if (training && file_exists(training)) evaluate.training = stage->data;
+  good = good && evaluate_run(&evaluate, &result, &report, &job->failure);
+  if (good) {
+    fputs(text_string(&report), stdout);
+    if (result.skipped)
+      printf("%" PRId64 " rows skipped: their pictures could not be read\n", result.skipped);
+    printf("%.1f s, %.0f answers/s\n", result.seconds, (double)result.rows / result.seconds);
+    printf("accuracy %.2f %% (%" PRId64 "/%" PRId64 ")\n",
+           result.rows ? 100.0 * (double)result.right / (double)result.rows : 0.0, result.right, result.rows);
+  }
+  text_free(&report);
+  generator_close(generator);
+  return good;
+}
+
+static bool chat(Job *job, volatile sig_atomic_t *stop) {
+  const Options *options = job->options;
+  Generator *generator = NULL;
+  ChatOptions chat = {
+      .sampler = {options->temperature, options->top_k, options->top_p, (uint64_t)options->seed},
+      .max_tokens = options->max_tokens,
+      .image = options->image,
+      .prompt = options->prompt,
+      .in = stdin,
+      .out = stdout,
+      .messages = stderr,
+      .stop = stop};
+  if (!open_template(job, &chat.form, &chat.preprocess)) return false;
+  bool good = open_generator(job, &generator);
+  chat.generator = generator;
+  chat.tokenizer = job->tokenizer;
+  good = good && chat_run(&chat, &job->failure);
+  generator_close(generator);
+  return good;
+}
+
+int run_eval(const Options *options, volatile sig_atomic_t *stop) {
+  Job job;
+  bool good = job_open(&job, options) && evaluate(&job, stop);
+  return job_close(&job, good);
+}
+
+int run_chat(const Options *options, volatile sig_atomic_t *stop) {
+  Job job;
+  bool good = job_open(&job, options) && chat(&job, stop);
+  return job_close(&job, good);
+}

@@ -1,0 +1,97 @@
+// vlmc train: one stage of a model file over a data set.
+#include "compiler/commands.h"
+
+#include "runtime/files.h"
+#include "runtime/trainer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static bool need(Failure *failure, const char *value, const char *flag, const char *what) {
+  return value || fail(failure, "--%s is needed: %s", flag, what);
+}
+
+static bool prepare_folder(Job *job, const Stage *stage) {
+  const Options *options = job->options;
+  RunInfo info = {.model = options->model,
+                  .preset = options->preset,
+                  .stage = stage->name,
+                  .dtype = options->dtype,
+                  .define_count = options->define_count,
+                  .seed = options->seed};
+  for (int i = 0; i < options->define_count; i++) info.defines[i] = options->defines[i];
+  if (options->resume) {
+    if (checkpoint_exists(options->out)) return true;
+    return fail(&job->failure, "%s holds no checkpoint to resume from", options->out);
+  }
+  if (checkpoint_exists(options->out))
+    return fail(&job->failure, "%s already holds a checkpoint; go on with --resume, or name another --out",
+                options->out);
+  return folder_make(options->out, &job->failure) && run_info_write(options->out, &info, &job->failure);
+}
+
+static void print_result(const Job *job, const Unit *unit, TrainerResult *result) {
+  if (job->options->profile && result->session) {
+    Text text = {0};
+    print_profile(unit, result->session, &text);
+    fputs(text_string(&text), stdout);
+    text_free(&text);
+  }
+  if (result->bad_pictures) printf("%zu pictures could not be read and were skipped\n", result->bad_pictures);
+  printf("%s: %s after step %" PRId64 " of %" PRId64 ", loss %.4f, %.1f s, in %s\n", job->options->model,
+         result->stopped ? "stopped" : "done", result->progress.step, result->progress.total,
+         result->progress.loss, result->progress.seconds, job->options->out);
+  if (result->stopped) printf("go on with --resume\n");
+}
+
+static bool train(Job *job, volatile sig_atomic_t *stop) {
+  const Options *options = job->options;
+  if (!need(&job->failure, options->data, "data", "the folder of the data set")) return false;
+  if (!need(&job->failure, options->out, "out", "the folder for checkpoint and log")) return false;
+  const Stage *stage = compiler_stage(job->compiler);
+  Model *model = compiler_model(job->compiler);
+  if (!stage) return model ? job_report(job) : fail(&job->failure, "%s is not a model file", options->model);
+  const Template *form = model_template(model);
+  const Preprocess *preprocess = model_preprocess(model);
+  const Unit *unit = compiler_unit(job->compiler, PROGRAM_TRAIN);
+  const Program *apply =
+      stage->accumulate > 1 && unit ? compiler_program(job->compiler, PROGRAM_APPLY) : NULL;
+  if (!unit || !unit->compiled || (stage->accumulate > 1 && !apply)) return job_report(job);
+  if (!prepare_folder(job, stage) || !job_open_device(job)) return false;
+  if (form && !job_find_tokenizer(job, form, job_vocabulary(job))) return false;
+  TrainerResult result = {0};
+  TrainerOptions trainer = {.program = &unit->lowered.program,
+                            .apply = apply,
+                            .store = job->store,
+                            .stage = stage,
+                            .preprocess = preprocess,
+                            .form = form,
+                            .tokenizer = job->tokenizer,
+                            .data = options->data,
+                            .out = options->out,
+                            .length = job_length(job, stage, PROGRAM_TRAIN),
+                            .epochs = options->epochs > 0 ? options->epochs : stage->epochs,
+                            .steps = options->steps,
+                            .seed = (uint64_t)options->seed,
+                            .resume = options->resume,
+                            .progress = options->quiet ? NULL : stderr,
+                            .stop = stop,
+                            .profile = options->profile};
+  Session *binding = session_open(trainer.program, job->store, &job->failure);
+  bool good = binding && (options->resume || job_load_from(job));
+  session_close(binding);
+  const char *tokenizer = arena_print(job->arena, "%s/tokenizer.json", options->out);
+  if (good && job->tokenizer && !options->resume)
+    good = tokenizer_save(job->tokenizer, tokenizer, &job->failure);
+  good = good && trainer_run(&trainer, &result, &job->failure);
+  if (good) print_result(job, unit, &result);
+  session_close(result.session);
+  return good;
+}
+
+int run_train(const Options *options, volatile sig_atomic_t *stop) {
+  Job job;
+  bool good = job_open(&job, options) && train(&job, stop);
+  return job_close(&job, good);
+}
