@@ -37,7 +37,7 @@ $(BUILD)/parser.c: compiler/syntax/parser.y
 	bison -Wall -Werror --header=$(BUILD)/parser.h -o $@ $<
 $(BUILD)/lexer.c: compiler/syntax/lexer.l $(BUILD)/parser.c
 	flex --header-file=$(BUILD)/lexer.h -o $@ $<
-$(BUILD)/parser.o $(BUILD)/lexer.o: $(BUILD)/%.o: $(BUILD)/%.c
+$(BUILD)/parser.o $(BUILD)/lexer.o: $(BUILD)/%.o: $(BUILD)/%.c | $(BUILD)/parser.c $(BUILD)/lexer.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -Wno-unused-function -Wno-sign-compare -fPIC -c -o $@ $<
 $(patsubst %.c,$(BUILD)/%.o,$(wildcard compiler/syntax/*.c)): | $(GENERATED:.o=.c)
 
