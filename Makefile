@@ -2,31 +2,50 @@
 CC       ?= cc
 LLVM     ?= llvm-config-19
 CFLAGS   ?= -O2 -g
-CPPFLAGS += -D_GNU_SOURCE -I. -Ibuild -MMD -MP
+CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD) -I/usr/include/freetype2 -MMD -MP
 WARNINGS  = -std=c11 -Wall -Wextra -Werror
 BUILD    ?= build
 PREFIX   ?= /usr/local
-LIBS      = -ljansson -lpng -lz -ljpeg -lwebp -lpcre2-8 -lutf8proc -lm -lpthread -ldl
+LIBS      = -ljansson -lpng -lz -ljpeg -lwebp -lpcre2-8 -lutf8proc -lfreetype -lm -lpthread -ldl
 
-# Folders in pipeline order; llvm_*.c go into a backend of their own, opened on demand.
+# Folders in pipeline order. llvm_*.c go into a backend of their own that is opened on demand: vlmc itself starts
+# without LLVM.
 FOLDERS = runtime/base runtime compiler/syntax compiler/elaborate compiler/graph compiler/graph/passes \
           compiler/lower compiler/kernel compiler/emit compiler
 SOURCES = $(filter-out compiler/emit/llvm_%,$(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c)))
 LLVM_SOURCES = $(wildcard compiler/emit/llvm_*.c)
-GENERATED = $(if $(wildcard compiler/syntax/parser.y),$(BUILD)/parser.o) \
-            $(if $(wildcard compiler/syntax/lexer.l),$(BUILD)/lexer.o)
-OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o) $(GENERATED)
+LLVM_OBJECTS = $(LLVM_SOURCES:%.c=$(BUILD)/%.o)
+GENERATED = $(BUILD)/parser.c $(BUILD)/lexer.c
+OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o) $(GENERATED:.c=.o)
 LIBRARY = $(BUILD)/libvlmc.a
+PLUGIN  = $(BUILD)/vlmc-llvm.so
 TESTS   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+SCRIPTS = $(wildcard tests/test_*.sh)
+BENCHES = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
+WHOLE   = $(LIBRARY)
 
-.PHONY: all check clean
-all: $(BUILD)/vlmc
+.PHONY: all check demo bench fuzz install clean help
+all: $(BUILD)/vlmc $(PLUGIN)
+
+help:
+	@echo "make          build $(BUILD)/vlmc, installing what is missing"
+	@echo "make check    build and run all tests"
+	@echo "make demo     train a small VLM on Fashion-MNIST and talk with it (PRESET=long: longer, better; DATA=DIR)"
+	@echo "make bench    measure speed, as ratios"
+	@echo "make fuzz     60 seconds per reader of foreign input"
+	@echo "make install  PREFIX=$(PREFIX)"
+
+# Runs when the list of what is needed changes, and once per build folder.
+$(BUILD)/setup: .ci/setup
+	@mkdir -p $(@D)
+	@.ci/setup build && touch $@
+$(OBJECTS) $(LLVM_OBJECTS) $(GENERATED): | $(BUILD)/setup
 
 $(LIBRARY): $(filter-out $(BUILD)/compiler/main.o,$(OBJECTS))
 	rm -f $@ && ar rcs $@ $^
 
-$(BUILD)/vlmc: $(OBJECTS) $(if $(LLVM_SOURCES),$(BUILD)/vlmc-llvm.so)
-	$(CC) $(LDFLAGS) -rdynamic -o $@ $(OBJECTS) $(LIBS)
+$(BUILD)/vlmc: $(BUILD)/compiler/main.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -rdynamic -o $@ $< $(WHOLE) $(LIBS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -37,22 +56,43 @@ $(BUILD)/parser.c: compiler/syntax/parser.y
 	bison -Wall -Werror --header=$(BUILD)/parser.h -o $@ $<
 $(BUILD)/lexer.c: compiler/syntax/lexer.l $(BUILD)/parser.c
 	flex --header-file=$(BUILD)/lexer.h -o $@ $<
-$(BUILD)/parser.o $(BUILD)/lexer.o: $(BUILD)/%.o: $(BUILD)/%.c | $(BUILD)/parser.c $(BUILD)/lexer.c
+$(BUILD)/parser.o $(BUILD)/lexer.o: $(BUILD)/%.o: $(BUILD)/%.c | $(GENERATED)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -Wno-unused-function -Wno-sign-compare -fPIC -c -o $@ $<
-$(patsubst %.c,$(BUILD)/%.o,$(wildcard compiler/syntax/*.c)): | $(GENERATED:.o=.c)
+$(patsubst %.c,$(BUILD)/%.o,$(wildcard compiler/syntax/*.c)): | $(GENERATED)
 
-$(BUILD)/vlmc-llvm.so: $(LLVM_SOURCES)
+$(LLVM_OBJECTS): CPPFLAGS += -isystem $(shell $(LLVM) --includedir)
+$(PLUGIN): $(LLVM_OBJECTS)
+	$(CC) $(LDFLAGS) -shared -o $@ $^ -L$(shell $(LLVM) --libdir) -lLLVM-19
+
+$(BUILD)/tests/%: tests/%.c $(LIBRARY) $(PLUGIN)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -isystem $(shell $(LLVM) --includedir) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $^ -lLLVM-19
-
-$(BUILD)/tests/%: tests/%.c $(LIBRARY) $(if $(LLVM_SOURCES),$(BUILD)/vlmc-llvm.so)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) $(LDFLAGS) -rdynamic -o $@ $< $(WHOLE) $(LIBS)
+$(BUILD)/bench/%: tests/bench/%.c $(LIBRARY) $(PLUGIN)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -rdynamic -o $@ $< $(LIBRARY) $(LIBS)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) $(LDFLAGS) -rdynamic -o $@ $< $(WHOLE) $(LIBS)
 
-check: $(TESTS)
-	@sh tests/run.sh $(TESTS)
+check: all $(TESTS)
+	@.ci/setup test
+	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(SCRIPTS)
+
+bench: all $(BENCHES)
+	@BUILD=$(BUILD) sh tests/bench/run.sh
+
+demo: all
+	@.ci/setup demo
+	@BUILD=$(BUILD) sh examples/fashion/demo.sh
+
+fuzz:
+	@sh tests/fuzz/run.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vlmc $(DESTDIR)$(PREFIX)/share/vlmc/stdlib $(DESTDIR)$(PREFIX)/share/vlmc/models
+	install $(BUILD)/vlmc $(DESTDIR)$(PREFIX)/bin
+	install $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/vlmc
+	install -m 644 stdlib/*.vlm $(DESTDIR)$(PREFIX)/share/vlmc/stdlib
+	install -m 644 models/*.vlm $(DESTDIR)$(PREFIX)/share/vlmc/models
 
 clean:
 	rm -rf $(BUILD)
 
--include $(OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(LLVM_OBJECTS:.o=.d)
