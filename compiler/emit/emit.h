@@ -9,13 +9,15 @@ typedef struct EmitOptions {
   const char *architecture; // cuda: "sm_90a"; cpu: NULL for the host's, else an LLVM CPU name ("haswell")
   int threads;              // threads to compile with
   const char *cache;        // folder of compiled objects, NULL: none
+  const Sources *sources;   // names the model lines in comments, NULL: none
+  const int64_t *symbols;   // sizes for which comments state FLOPs and bytes, NULL: none
 } EmitOptions;
 
 typedef struct Emitter {
   const char *name; // "cpu", "cuda", "ref", "c"
   // Compiles kernels[i] into codes[i] (name, work, entry...). The code lives until `release(*handle)`.
-  bool (*compile)(Kernel *const *kernels, size_t count, const EmitOptions *options, Code *codes, void **handle,
-                  Failure *failure);
+  bool (*compile)(Kernel *const *kernels, size_t count, const EmitOptions *options, Code *codes,
+                  void **handle, Failure *failure);
   void (*release)(void *handle);
   // One form of a kernel as text: cpu: "llvm", "asm"; cuda: "cuda", "ptx", "cubin" (bytes); c: "c".
   bool (*text)(Kernel *kernel, const char *form, const EmitOptions *options, Text *out, Failure *failure);
@@ -26,6 +28,7 @@ typedef struct Emitter {
 const Emitter *emit_find(const char *target, Failure *failure);
 
 extern const Emitter emitter_ref;  // ref.c: wraps kernel/interpret.c
+extern const Emitter emitter_c;    // c.c: text only
 extern const Emitter emitter_cuda; // cuda.c
 
 #endif
