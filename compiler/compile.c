@@ -233,16 +233,21 @@ bool unit_verify_kernels(Unit *unit) {
   return true;
 }
 
-static EmitOptions emit_options(const CompileOptions *options) {
+static EmitOptions emit_options(const Unit *unit) {
+  const CompileOptions *options = &unit->compiler->options;
   const char *colon = strchr(options->target, ':');
-  return (EmitOptions){colon ? colon + 1 : NULL, options->threads, options->cache};
+  return (EmitOptions){.architecture = colon ? colon + 1 : NULL,
+                       .threads = options->threads,
+                       .cache = options->cache,
+                       .sources = &unit->compiler->sources,
+                       .symbols = unit->symbols};
 }
 
 bool unit_emit(Unit *unit) {
   Compiler *compiler = unit->compiler;
   Program *program = &unit->lowered.program;
   Failure failure = {0};
-  EmitOptions options = emit_options(&compiler->options);
+  EmitOptions options = emit_options(unit);
   if (!program->codes) { // kernels read from text
     program->codes = ARENA_ARRAY(unit->arena, Code, unit->lowered.kernel_count);
     program->code_count = (int)unit->lowered.kernel_count;

@@ -67,6 +67,9 @@ bool emit_kernel(const Unit *unit, const EmitForm *form, size_t kernel, Text *te
   if (!emitter) return false;
   size_t length = strlen(form->target);
   bool same = !strncmp(options->target, form->target, length) && options->target[length] == ':';
-  EmitOptions emit = {same ? options->target + length + 1 : NULL, options->threads, NULL};
+  EmitOptions emit = {.architecture = same ? options->target + length + 1 : NULL,
+                      .threads = options->threads,
+                      .sources = &unit->compiler->sources,
+                      .symbols = unit->symbols};
   return emitter->text(unit->lowered.kernels[kernel], form->name, &emit, text, failure);
 }
