@@ -32,6 +32,7 @@ typedef struct Machine {
 } Machine;
 
 typedef struct Scope Scope;
+enum { LLVM_MAX_INJECTIONS = 64 };
 
 // One kernel being emitted: void function(ptr buffers, ptr symbols, i64 begin, i64 end, ptr scratch).
 typedef struct Emit {
@@ -50,8 +51,11 @@ typedef struct Emit {
   Work work;                        // set by the anchor
   Scope *root;                      // the whole function; binds no axis
   Scope *innermost;
-  uint32_t *free_axes;       // per expression: the axes that its value depends on
-  int *level;                // per expression: how many reductions are nested in it, one inside of the other
+  uint32_t *free_axes; // per expression: the axes that its value depends on
+  int *level;          // per expression: how many reductions are nested in it, one inside of the other
+  uint64_t *uses;      // per expression: which injected expressions it is made of, as bits
+  ExprId injections[LLVM_MAX_INJECTIONS];
+  int injection_count;
   LLVMBasicBlockRef allocas; // first block: only variables
 } Emit;
 
@@ -79,7 +83,8 @@ struct Scope {
   int vector_axis;                   // bound here with lanes, or -1
   int lanes;
   LLVMValueRef mask;
-  Value *memo; // per expression
+  uint64_t pins; // injected here, as bits
+  Value *memo;   // per expression
 };
 
 // A scope opened at the builder's place, inside of the innermost one. Close in reverse order.
@@ -95,8 +100,9 @@ void llvm_inject(Emit *emit, Scope *scope, ExprId expr, LLVMValueRef value);
 typedef struct Loop {
   Scope *scope;
   LLVMValueRef index; // i64
-  LLVMValueRef variable, step;
-  LLVMBasicBlockRef head, exit;
+  LLVMValueRef variable, step, end;
+  LLVMBasicBlockRef body, exit;
+  bool once; // known to run just once
 } Loop;
 Loop llvm_loop_open(Emit *emit, LLVMValueRef begin, LLVMValueRef end, int64_t step);
 void llvm_loop_close(Emit *emit, Loop *loop);
@@ -108,6 +114,16 @@ typedef struct Branch {
 } Branch;
 Branch llvm_branch_open(Emit *emit, LLVMValueRef condition);
 void llvm_branch_close(Emit *emit, Branch *branch);
+
+// Moves the builder to the end of an outer scope's code (in front of the loops that are open in it), and
+// back.
+typedef struct Place {
+  Scope *innermost;
+  LLVMBasicBlockRef block, before;
+  LLVMValueRef terminator;
+} Place;
+Place llvm_place_enter(Emit *emit, Scope *scope);
+void llvm_place_leave(Emit *emit, const Place *place);
 
 LLVMValueRef llvm_variable(Emit *emit, LLVMTypeRef type); // an alloca; read and write it with load and store
 LLVMValueRef llvm_get(Emit *emit, LLVMTypeRef type, LLVMValueRef variable);
@@ -128,19 +144,27 @@ int64_t llvm_scratch(Emit *emit, int64_t bytes);
 // and contractions that were not injected are computed by loops on the spot.
 LLVMValueRef llvm_value(Emit *emit, Scope *scope, ExprId expr);
 LLVMValueRef llvm_vector(Emit *emit, Scope *scope, ExprId expr); // the same, scalars spread to all lanes
+// The same in the form that is remembered; and the outermost scope in which it is computed.
+Value llvm_evaluate(Emit *emit, Scope *scope, ExprId expr);
+Scope *llvm_placement(const Emit *emit, Scope *scope, ExprId expr);
+// The scope whose vector axis `expr` depends on, or NULL.
+Scope *llvm_vector_scope(const Emit *emit, Scope *scope, ExprId expr);
+LLVMValueRef llvm_materialise(Emit *emit, const Value *value, int lanes); // all lanes as one vector
 // Number of lanes and mask in force in `scope`: 1 and NULL where no axis is the vector axis.
 int llvm_lanes(const Scope *scope, LLVMValueRef *mask, int *axis);
 // Writes the value of a STORE_SET in a scope where all its axes are bound; respects mask and lanes.
 void llvm_store(Emit *emit, Scope *scope, const Store *store);
 
-// Memory: elements of `dtype` at `address`, contiguous (lanes > 1), as expression dtype `as` and back. Lanes
-// where mask is false are neither read nor written, and read as 0.
-LLVMValueRef llvm_read(Emit *emit, DType dtype, DType as, LLVMValueRef address, int lanes, LLVMValueRef mask);
-void llvm_write(Emit *emit, DType dtype, DType from, LLVMValueRef address, LLVMValueRef value, int lanes,
+// Memory: elements of `dtype` at `address` (contiguous, or a vector of addresses), as values of the
+// expression dtype that kernels give that dtype (bf16: F32, u8: I32) and back. Lanes where mask is false
+// (NULL: none) are neither read nor written, and read as 0.
+LLVMValueRef llvm_read(Emit *emit, DType dtype, LLVMValueRef address, int lanes, LLVMValueRef mask);
+void llvm_write(Emit *emit, DType dtype, LLVMValueRef address, LLVMValueRef value, int lanes,
                 LLVMValueRef mask);
-// Address of buffer[index..] for lane 0; *step is the distance between lanes in elements where that is a
-// constant and the lanes are evenly spaced (0: all the same), else INT64_MIN.
-LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *index, int64_t *step);
+// Address of buffer[index..] for lane 0, with *step 1 (lanes are neighbours) or 0 (all the same); else *step
+// is INT64_MIN and the result a vector of addresses.
+LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *index, int lanes,
+                          int64_t *step);
 
 // ---- small builders (llvm_scope.c)
 // ------------------------------------------------------------------------------
