@@ -60,7 +60,6 @@ typedef struct Emit {
 } Emit;
 
 // ---- llvm_scope.c: regions, loops, variables
-// ------------------------------------------------------------------
 
 // A value as it is remembered. Index arithmetic along the vector axis stays scalar as long as it can: then
 // `scalar` is lane 0's value and each lane is `step` more than the one before.
@@ -137,7 +136,6 @@ Loop llvm_tasks_open(Emit *emit, LLVMValueRef coordinates[8]);
 int64_t llvm_scratch(Emit *emit, int64_t bytes);
 
 // ---- llvm_expression.c: values
-// --------------------------------------------------------------------------------
 
 // The value of `expr` in `scope` (which must be the innermost or outside of it): a scalar where it does not
 // depend on the vector axis, else a vector of the scope's lanes. F32: float; BOOL: i1; I32; I64. Reductions
@@ -167,7 +165,6 @@ LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *in
                           int64_t *step);
 
 // ---- small builders (llvm_scope.c)
-// ------------------------------------------------------------------------------
 LLVMValueRef llvm_i64(Emit *emit, int64_t value);
 LLVMValueRef llvm_i32(Emit *emit, int32_t value);
 LLVMValueRef llvm_f32(Emit *emit, double value);
@@ -190,7 +187,7 @@ LLVMValueRef llvm_fma(Emit *emit, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z
 LLVMValueRef llvm_minimum(Emit *emit, LLVMValueRef x, LLVMValueRef y);             // i64, signed
 
 // ---- anchors: each emits the whole body of the function and sets emit->work.
-// --------------------------------------- False: the kernel is none of its kind, nothing was emitted, and
+// False: the kernel is none of its kind, nothing was emitted, and
 // llvm_map takes it (llvm_map takes every kernel without STORE_ADD).
 bool llvm_map(Emit *emit);
 bool llvm_row(Emit *emit);
@@ -198,8 +195,18 @@ bool llvm_column(Emit *emit);
 bool llvm_scatter(Emit *emit);
 bool llvm_dot(Emit *emit);
 
+// ---- llvm_reduce.c: SUM, REDMAX or DOT (and those like it that fit the same loops) in the innermost scope,
+// as remembered values of that scope.
+void llvm_reduce(Emit *emit, Scope *scope, ExprId expr);
+
+// ---- llvm_index.c: whole numbers along the vector axis that stay scalar; false: not in a form that does
+bool llvm_index(Emit *emit, const Expr *expr, const Value *x, const Value *y, int lanes, Value *result);
+
+// ---- llvm_random.c: uniform numbers in [0, 1) as runtime/base/philox.h defines them
+LLVMValueRef llvm_random(Emit *emit, uint32_t stream, const Value *counter, const Value *index, int lanes);
+
 // ---- llvm_scalar.c
-// --------------------------------------------------------------------------------------------- Operands are
+// Operands are
 // of equal shape, of the dtypes that the expression's operands have.
 typedef LLVMValueRef ScalarRule(Emit *emit, const Expr *expr, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z);
 extern ScalarRule *const llvm_rules[SCALAR_COUNT];

@@ -3,7 +3,6 @@
 #include "compiler/emit/llvm_emit.h"
 
 // ---- where
-// --------------------------------------------------------------------------------------------------------
 
 // Outwards from `scope`: the first that binds an axis which the value depends on, or holds an injected part
 // of it.
@@ -28,7 +27,6 @@ int llvm_lanes(const Scope *scope, LLVMValueRef *mask, int *axis) {
 }
 
 // ---- memory
-// -------------------------------------------------------------------------------------------------------
 
 static LLVMTypeRef stored_type(Emit *emit, DType dtype) {
   switch (dtype) {
@@ -125,7 +123,6 @@ void llvm_write(Emit *emit, DType dtype, LLVMValueRef address, LLVMValueRef valu
 }
 
 // ---- addresses
-// ------------------------------------------------------------------------------------------------------
 
 typedef struct Term {
   Scope *scope; // where this part of the offset is known
@@ -206,7 +203,6 @@ LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *in
 }
 
 // ---- loads
-// ----------------------------------------------------------------------------------------------------------
 
 // An address where zeros can be read instead, for loads whose guard is the same in all lanes.
 static LLVMValueRef zeros(Emit *emit, LLVMTypeRef type) {
@@ -256,7 +252,6 @@ static Value load(Emit *emit, Scope *scope, const Expr *expr, int lanes, LLVMVal
 }
 
 // ---- values
-// ---------------------------------------------------------------------------------------------------------
 
 LLVMValueRef llvm_materialise(Emit *emit, const Value *value, int lanes) {
   if (value->vector) return value->vector;

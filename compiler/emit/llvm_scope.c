@@ -5,7 +5,6 @@
 #include <string.h>
 
 // ---- scopes
-// -----------------------------------------------------------------------------------------------------
 
 Scope *llvm_scope_open(Emit *emit) {
   Scope *scope = ARENA_NEW(emit->arena, Scope);
@@ -68,7 +67,6 @@ void llvm_inject(Emit *emit, Scope *scope, ExprId expr, LLVMValueRef value) {
 }
 
 // ---- going back to an outer scope
-// ---------------------------------------------------------------------------------
 
 Place llvm_place_enter(Emit *emit, Scope *scope) {
   Place place = {.innermost = emit->innermost, .block = LLVMGetInsertBlock(emit->builder)};
@@ -95,7 +93,6 @@ void llvm_place_leave(Emit *emit, const Place *place) {
 }
 
 // ---- variables, loops, branches
-// -------------------------------------------------------------------------------------
 
 LLVMValueRef llvm_variable(Emit *emit, LLVMTypeRef type) {
   LLVMBasicBlockRef here = LLVMGetInsertBlock(emit->builder);
@@ -206,7 +203,6 @@ int64_t llvm_scratch(Emit *emit, int64_t bytes) {
 }
 
 // ---- small builders
-// --------------------------------------------------------------------------------------------------
 
 LLVMValueRef llvm_i64(Emit *emit, int64_t value) { return LLVMConstInt(emit->i64, (uint64_t)value, true); }
 LLVMValueRef llvm_i32(Emit *emit, int32_t value) {
