@@ -114,8 +114,7 @@ typedef struct Branch {
 Branch llvm_branch_open(Emit *emit, LLVMValueRef condition);
 void llvm_branch_close(Emit *emit, Branch *branch);
 
-// Moves the builder to the end of an outer scope's code (in front of the loops that are open in it), and
-// back.
+// Moves the builder to the end of an outer scope's code, in front of the loops that are open in it, and back.
 typedef struct Place {
   Scope *innermost;
   LLVMBasicBlockRef block, before;
@@ -187,8 +186,7 @@ LLVMValueRef llvm_fma(Emit *emit, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z
 LLVMValueRef llvm_minimum(Emit *emit, LLVMValueRef x, LLVMValueRef y);             // i64, signed
 
 // ---- anchors: each emits the whole body of the function and sets emit->work.
-// False: the kernel is none of its kind, nothing was emitted, and
-// llvm_map takes it (llvm_map takes every kernel without STORE_ADD).
+// False: the kernel is none of its kind and nothing was emitted; llvm_map takes every kernel without STORE_ADD.
 bool llvm_map(Emit *emit);
 bool llvm_row(Emit *emit);
 bool llvm_column(Emit *emit);
@@ -205,9 +203,7 @@ bool llvm_index(Emit *emit, const Expr *expr, const Value *x, const Value *y, in
 // ---- llvm_random.c: uniform numbers in [0, 1) as runtime/base/philox.h defines them
 LLVMValueRef llvm_random(Emit *emit, uint32_t stream, const Value *counter, const Value *index, int lanes);
 
-// ---- llvm_scalar.c
-// Operands are
-// of equal shape, of the dtypes that the expression's operands have.
+// ---- llvm_scalar.c: operands are of equal shape, of the dtypes that the expression's operands have.
 typedef LLVMValueRef ScalarRule(Emit *emit, const Expr *expr, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z);
 extern ScalarRule *const llvm_rules[SCALAR_COUNT];
 
