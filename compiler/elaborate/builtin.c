@@ -44,19 +44,22 @@ UNARY(floor, OP_FLOOR, floor)
 UNARY(stop, OP_STOP, NULL)
 #undef UNARY
 
-static Value cast(Elaborator *elaborator, const Ast *call, const Value *arguments, size_t count, DType dtype) {
+static Value cast(Elaborator *elaborator, const Ast *call, const Value *arguments, size_t count,
+                  DType dtype) {
   if (!expect_count(elaborator, call, count, 1)) return value_error();
   Value x = arguments[0];
   if (!to_tensor(elaborator, &x, dtype, call->span)) return value_error();
   return tensor_cast(elaborator, &x, dtype);
 }
 
-static Value builtin_f32(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+static Value builtin_f32(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                         size_t count) {
   (void)scope;
   return cast(elaborator, call, arguments, count, DTYPE_F32);
 }
 
-static Value builtin_i32(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+static Value builtin_i32(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                         size_t count) {
   (void)scope;
   return cast(elaborator, call, arguments, count, DTYPE_I32);
 }
@@ -75,14 +78,16 @@ static Value reduce_all(Elaborator *elaborator, const Ast *call, const Value *ar
   return x.rank ? tensor_reduce(elaborator, &x, op, (1u << x.rank) - 1) : x;
 }
 
-static Value builtin_sum(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+static Value builtin_sum(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                         size_t count) {
   (void)scope;
   if (!expect_count(elaborator, call, count, 1)) return value_error();
   return reduce_all(elaborator, call, &arguments[0], OP_SUM);
 }
 
 // mean(x) over all axes
-static Value builtin_mean(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+static Value builtin_mean(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                          size_t count) {
   if (!expect_count(elaborator, call, count, 1)) return value_error();
   Value x = arguments[0], sum = reduce_all(elaborator, call, &x, OP_SUM);
   if (sum.kind == VALUE_ERROR || x.kind != VALUE_TENSOR) return sum;
@@ -92,7 +97,8 @@ static Value builtin_mean(Elaborator *elaborator, Scope *scope, const Ast *call,
 }
 
 // max(x) over all axes, max(x, y) elementwise
-static Value builtin_max(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+static Value builtin_max(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                         size_t count) {
   if (count == 1) return reduce_all(elaborator, call, &arguments[0], OP_REDMAX);
   if (!expect_count(elaborator, call, count, 2)) return value_error();
   if (arguments[0].kind == VALUE_NUMBER && arguments[1].kind == VALUE_NUMBER)
@@ -100,14 +106,16 @@ static Value builtin_max(Elaborator *elaborator, Scope *scope, const Ast *call, 
   return apply_binary(elaborator, scope, call, "max", arguments[0], arguments[1]);
 }
 
-static Value builtin_min(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments, size_t count) {
+static Value builtin_min(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
+                         size_t count) {
   if (!expect_count(elaborator, call, count, 2)) return value_error();
   if (arguments[0].kind == VALUE_NUMBER && arguments[1].kind == VALUE_NUMBER)
     return arguments[0].number < arguments[1].number ? arguments[0] : arguments[1];
   return apply_binary(elaborator, scope, call, "min", arguments[0], arguments[1]);
 }
 
-// split(x, [3, heads, E]): the last axis as several; a list of names on the left takes the first of them apart.
+// split(x, [3, heads, E]): the last axis as several; a list of names on the left takes the first of them
+// apart.
 static Value builtin_split(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
                            size_t count) {
   (void)scope;
@@ -132,8 +140,8 @@ static Value builtin_split(Elaborator *elaborator, Scope *scope, const Ast *call
     Text here = {0}, there = {0};
     extent_print(&here, product);
     extent_print(&there, whole);
-    error_at(elaborator->diagnostics, call->span, "the parts hold %s elements but axis %s has %s", text_string(&here),
-             x.labels[x.rank - 1], text_string(&there));
+    error_at(elaborator->diagnostics, call->span, "the parts hold %s elements but axis %s has %s",
+             text_string(&here), x.labels[x.rank - 1], text_string(&there));
     text_free(&here);
     text_free(&there);
     return value_error();
@@ -155,7 +163,8 @@ static Value builtin_merge(Elaborator *elaborator, Scope *scope, const Ast *call
   (void)scope, (void)arguments;
   Value x = count ? arguments[0] : value_error();
   if (count < 3 || x.kind != VALUE_TENSOR) {
-    error_at(elaborator->diagnostics, call->span, "merge takes a tensor and two or more of its adjacent axes");
+    error_at(elaborator->diagnostics, call->span,
+             "merge takes a tensor and two or more of its adjacent axes");
     return value_error();
   }
   int first = tensor_axis(&x, call->list[1]->a->text ? call->list[1]->a->text : "");
@@ -164,7 +173,8 @@ static Value builtin_merge(Elaborator *elaborator, Scope *scope, const Ast *call
     const Ast *name = call->list[i]->a;
     int axis = name->kind == AST_NAME ? tensor_axis(&x, name->text) : -1;
     if (axis < 0 || axis != first + (int)i - 1) {
-      error_at(elaborator->diagnostics, name->span, "`%s` is not the next axis of the tensor", source_text(elaborator, name));
+      error_at(elaborator->diagnostics, name->span, "`%s` is not the next axis of the tensor",
+               source_text(elaborator, name));
       return value_error();
     }
     label = *label ? arena_print(elaborator->arena, "%s*%s", label, name->text) : name->text;
@@ -182,42 +192,85 @@ static Value builtin_merge(Elaborator *elaborator, Scope *scope, const Ast *call
   return result;
 }
 
-// concat[n](x, y): y after x along axis n of y; what x lacks of y's axes is repeated.
+// The last axis of x that y has not, or has with another extent; -1: none.
+static int last_unshared(const Elaborator *elaborator, const Value *x, const Value *y) {
+  int last = -1;
+  for (int i = 0; i < x->rank; i++) {
+    int there = tensor_axis(y, x->labels[i]);
+    if (there < 0 || !extent_equal(tensor_extent(elaborator, x, i), tensor_extent(elaborator, y, there)))
+      last = i;
+  }
+  return last;
+}
+
+// The axes to join, -1 where a tensor has none and is one step of it. False: reported.
+static bool find_joined(Elaborator *elaborator, const Ast *call, const Value *x, const Value *y, int *axis_x,
+                        int *axis_y) {
+  if (call->a->kind == AST_INDEX && call->a->count == 1) {
+    const char *name = axis_label(elaborator, call->a->list[0]);
+    *axis_x = tensor_axis(x, name), *axis_y = tensor_axis(y, name);
+    if (*axis_x >= 0 || *axis_y >= 0) return true;
+    error_at(elaborator->diagnostics, call->span, "neither tensor has an axis `%s`", name);
+    return false;
+  }
+  *axis_x = last_unshared(elaborator, x, y), *axis_y = last_unshared(elaborator, y, x);
+  if (*axis_x >= 0 || *axis_y >= 0) return true;
+  error_at(elaborator->diagnostics, call->span,
+           "the tensors agree in all axes: name the one to join, as in concat[T](x, y)");
+  return false;
+}
+
+// The tensor with the axes of `model`; what it lacks is repeated, along `axis` it is taken once.
+static bool fit_side(Elaborator *elaborator, const Ast *call, Value *side, int own, const Value *model,
+                     int axis) {
+  Extent extents[MAX_RANK];
+  for (int i = 0; i < model->rank; i++)
+    extents[i] = i == axis ? extent_constant(1) : tensor_extent(elaborator, model, i);
+  if (own >= 0) side->labels[own] = model->labels[axis];
+  for (int i = 0; i < side->rank; i++) {
+    int there = tensor_axis(model, side->labels[i]);
+    if (there >= 0 &&
+        (i == own || (there != axis && extent_equal(tensor_extent(elaborator, side, i), extents[there]))))
+      continue;
+    Text here = {0}, other = {0};
+    value_describe(elaborator, side, &here);
+    value_describe(elaborator, model, &other);
+    error_at(elaborator->diagnostics, call->span, "axis %s of %s does not fit the other tensor, %s",
+             side->labels[i], text_string(&here), text_string(&other));
+    text_free(&here);
+    text_free(&other);
+    return false;
+  }
+  *side = tensor_arrange(elaborator, side, model->rank, model->labels, extents);
+  return true;
+}
+
+// concat[n](x, y): y after x along axis n; what one lacks of the other's axes is repeated. Without a name:
+// along the last axis that they do not share.
 static Value builtin_concat(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *arguments,
                             size_t count) {
   (void)scope;
-  if (count != 2 || call->a->kind != AST_INDEX || call->a->count != 1) {
-    error_at(elaborator->diagnostics, call->span, "concat names the axis and takes two tensors: concat[n](x, y)");
-    return value_error();
-  }
+  if (!expect_count(elaborator, call, count, 2)) return value_error();
   Value x = arguments[0], y = arguments[1];
-  const char *name = axis_label(elaborator, call->a->list[0]);
-  if (!to_tensor(elaborator, &x, DTYPE_F32, call->span) || !to_tensor(elaborator, &y, DTYPE_F32, call->span))
+  int axis_x, axis_y;
+  if (!to_tensor(elaborator, &x, DTYPE_F32, call->span) ||
+      !to_tensor(elaborator, &y, DTYPE_F32, call->span) ||
+      !find_joined(elaborator, call, &x, &y, &axis_x, &axis_y))
     return value_error();
-  const Value *model = tensor_axis(&y, name) >= 0 ? &y : &x;
-  int axis = tensor_axis(model, name);
-  if (axis < 0) {
-    error_at(elaborator->diagnostics, call->span, "neither tensor has an axis `%s`", name);
+  bool first = axis_y < 0 || (axis_x >= 0 && x.rank > y.rank); // whose axes the result has
+  Value model = first ? x : y;
+  int axis = first ? axis_x : axis_y;
+  if (tensor_dtype(elaborator, &x) != tensor_dtype(elaborator, &y)) {
+    error_at(elaborator->diagnostics, call->span, "the tensors are %s and %s",
+             dtype_name(tensor_dtype(elaborator, &x)), dtype_name(tensor_dtype(elaborator, &y)));
     return value_error();
   }
-  Extent extents[MAX_RANK];
-  for (int i = 0; i < model->rank; i++) extents[i] = i == axis ? extent_constant(1) : tensor_extent(elaborator, model, i);
-  Value result = *model, sides[2] = {x, y};
-  for (int i = 0; i < 2; i++) {
-    int own = tensor_axis(&sides[i], name);
-    if (own >= 0) sides[i].labels[own] = model->labels[axis];
-    for (int j = 0; j < sides[i].rank; j++) {
-      int there = tensor_axis(model, sides[i].labels[j]);
-      if (there >= 0 && (there == axis || extent_equal(tensor_extent(elaborator, &sides[i], j), extents[there]))) continue;
-      error_at(elaborator->diagnostics, call->span, "axis %s of the %s tensor does not fit the other's",
-               sides[i].labels[j], i ? "second" : "first");
-      return value_error();
-    }
-    sides[i] = tensor_arrange(elaborator, &sides[i], model->rank, model->labels, extents);
-  }
-  result.node = graph_concat(elaborator->graph, sides[0].node, sides[1].node, axis);
-  result.parts = 0;
-  return result;
+  if (!fit_side(elaborator, call, &x, axis_x, &model, axis) ||
+      !fit_side(elaborator, call, &y, axis_y, &model, axis))
+    return value_error();
+  model.node = graph_concat(elaborator->graph, x.node, y.node, axis);
+  model.parts = 0;
+  return model;
 }
 
 // random(x): uniform in [0, 1), another number at each element of x and in each run.
@@ -237,11 +290,16 @@ static Value builtin_random(Elaborator *elaborator, Scope *scope, const Ast *cal
 }
 
 const struct BuiltinRow builtin_rows[] = {
-    {"exp", builtin_exp},       {"log", builtin_log},     {"sqrt", builtin_sqrt}, {"rsqrt", builtin_rsqrt},
-    {"sin", builtin_sin},       {"cos", builtin_cos},     {"tanh", builtin_tanh}, {"erf", builtin_erf},
-    {"abs", builtin_abs},       {"floor", builtin_floor}, {"stop", builtin_stop}, {"f32", builtin_f32},
-    {"i32", builtin_i32},       {"select", builtin_select}, {"sum", builtin_sum}, {"mean", builtin_mean},
-    {"max", builtin_max},       {"min", builtin_min},     {"split", builtin_split}, {"merge", builtin_merge},
-    {"concat", builtin_concat}, {"random", builtin_random},
+    {"exp", builtin_exp, MAX_ARGUMENTS},       {"log", builtin_log, MAX_ARGUMENTS},
+    {"sqrt", builtin_sqrt, MAX_ARGUMENTS},     {"rsqrt", builtin_rsqrt, MAX_ARGUMENTS},
+    {"sin", builtin_sin, MAX_ARGUMENTS},       {"cos", builtin_cos, MAX_ARGUMENTS},
+    {"tanh", builtin_tanh, MAX_ARGUMENTS},     {"erf", builtin_erf, MAX_ARGUMENTS},
+    {"abs", builtin_abs, MAX_ARGUMENTS},       {"floor", builtin_floor, MAX_ARGUMENTS},
+    {"stop", builtin_stop, MAX_ARGUMENTS},     {"f32", builtin_f32, MAX_ARGUMENTS},
+    {"i32", builtin_i32, MAX_ARGUMENTS},       {"select", builtin_select, MAX_ARGUMENTS},
+    {"sum", builtin_sum, MAX_ARGUMENTS},       {"mean", builtin_mean, MAX_ARGUMENTS},
+    {"max", builtin_max, MAX_ARGUMENTS},       {"min", builtin_min, MAX_ARGUMENTS},
+    {"split", builtin_split, MAX_ARGUMENTS},   {"merge", builtin_merge, 1},
+    {"concat", builtin_concat, MAX_ARGUMENTS}, {"random", builtin_random, MAX_ARGUMENTS},
 };
 const size_t builtin_row_count = sizeof builtin_rows / sizeof *builtin_rows;

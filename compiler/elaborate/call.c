@@ -13,6 +13,7 @@ typedef struct LabelMap {
   int count;
   const char *prefix;   // "lm", or NULL
   const Scope *members; // whose names get the prefix
+  const Ast *function;  // being called
 } LabelMap;
 
 static void map_label(LabelMap *map, const char *inside, const char *outside) {
@@ -42,13 +43,14 @@ static void labels_outside(Elaborator *elaborator, const LabelMap *map, Value *v
   }
 }
 
-// ---- matching declared axes ------------------------------------------------------------------------------------
+// ---- matching declared axes
+// ------------------------------------------------------------------------------------
 
 static bool report_rank(Elaborator *elaborator, const Ast *declared, Span span, const Value *value) {
   Text text = {0};
   value_describe(elaborator, value, &text);
-  error_at(elaborator->diagnostics, span, "`%s` takes %zu axes, found %s", declared->text ? declared->text : "the result",
-           declared->count, text_string(&text));
+  error_at(elaborator->diagnostics, span, "`%s` takes %zu axes, found %s",
+           declared->text ? declared->text : "the result", declared->count, text_string(&text));
   note_at(elaborator->diagnostics, declared->span, "declared here");
   text_free(&text);
   return false;
@@ -69,12 +71,32 @@ static bool match_axis(Elaborator *elaborator, Scope *scope, const Ast *item, Ex
   Text here = {0}, there = {0};
   extent_print(&here, expected);
   extent_print(&there, extent);
-  error_at(elaborator->diagnostics, span, "axis %s of %s is %s but %s is expected", source_text(elaborator, item), what,
-           text_string(&there), text_string(&here));
+  error_at(elaborator->diagnostics, span, "axis %s of %s is %s but %s is expected",
+           source_text(elaborator, item), what, text_string(&there), text_string(&here));
   note_at(elaborator->diagnostics, item->span, "expected here");
   text_free(&here);
   text_free(&there);
   return false;
+}
+
+static bool mentions_name(const Ast *ast, const char *name) {
+  if (!ast) return false;
+  if (ast->text && ast->kind != AST_STRING && !strcmp(ast->text, name)) return true;
+  if (mentions_name(ast->a, name) || mentions_name(ast->b, name) || mentions_name(ast->c, name) ||
+      mentions_name(ast->d, name))
+    return true;
+  for (size_t i = 0; i < ast->count; i++)
+    if (mentions_name(ast->list[i], name)) return true;
+  return false;
+}
+
+// Axes under `..` keep the caller's labels, unless the function uses such a name for something of its own.
+static void keep_label(Elaborator *elaborator, LabelMap *map, const char **label) {
+  const char *inside = *label;
+  if (!map) return;
+  while (mentions_name(map->function, inside)) inside = arena_print(elaborator->arena, "%s'", inside);
+  if (inside != *label) map_label(map, inside, *label);
+  *label = inside;
 }
 
 // Binds the declared axes of a tensor and renames its axes to them.
@@ -90,7 +112,8 @@ static bool match_axes(Elaborator *elaborator, Scope *scope, const Ast *declared
   for (size_t i = 0; i < declared->count; i++) {
     const Ast *item = declared->list[i];
     if (item->kind == AST_DOTS) {
-      axis += value->rank - (int)fixed;
+      for (int kept = value->rank - (int)fixed; kept > 0; kept--)
+        keep_label(elaborator, map, &value->labels[axis++]);
       continue;
     }
     Extent extent = tensor_extent(elaborator, value, axis);
@@ -111,8 +134,8 @@ static bool match_axes(Elaborator *elaborator, Scope *scope, const Ast *declared
   return true;
 }
 
-static bool bind_argument(Elaborator *elaborator, Scope *scope, const Ast *parameter, Value value, const Ast *text,
-                          Span span, LabelMap *map) {
+static bool bind_argument(Elaborator *elaborator, Scope *scope, const Ast *parameter, Value value,
+                          const Ast *text, Span span, LabelMap *map) {
   if (value.kind == VALUE_ERROR) return false;
   if (parameter->has_axes || parameter->dtype) {
     DType dtype = DTYPE_F32;
@@ -135,30 +158,32 @@ static bool bind_argument(Elaborator *elaborator, Scope *scope, const Ast *param
   return true;
 }
 
-// ---- arguments -------------------------------------------------------------------------------------------------
+// ---- arguments
+// -------------------------------------------------------------------------------------------------
 
 typedef struct Arguments {
-  Value values[24];
-  const Ast *texts[24];
-  const char *names[24]; // or NULL
-  bool used[24];
+  Value values[MAX_ARGUMENTS];
+  const Ast *texts[MAX_ARGUMENTS];
+  const char *names[MAX_ARGUMENTS]; // or NULL
+  bool used[MAX_ARGUMENTS];
   size_t count;
 } Arguments;
 
-static bool evaluate_arguments(Elaborator *elaborator, Scope *scope, const Ast *call, Arguments *arguments) {
+static bool evaluate_arguments(Elaborator *elaborator, Scope *scope, const Ast *call, size_t values,
+                               Arguments *arguments) {
   bool good = true;
   arguments->count = 0;
-  if (call->count > 24) {
-    error_at(elaborator->diagnostics, call->span, "more than 24 arguments");
+  if (call->count > MAX_ARGUMENTS) {
+    error_at(elaborator->diagnostics, call->span, "more than %d arguments", MAX_ARGUMENTS);
     return false;
   }
   for (size_t i = 0; i < call->count; i++) {
     size_t at = arguments->count++;
-    arguments->values[at] = evaluate(elaborator, scope, call->list[i]->a);
+    arguments->values[at] = at < values ? evaluate(elaborator, scope, call->list[i]->a) : value_error();
     arguments->texts[at] = call->list[i]->a;
     arguments->names[at] = call->list[i]->text;
     arguments->used[at] = false;
-    good &= arguments->values[at].kind != VALUE_ERROR;
+    good &= at >= values || arguments->values[at].kind != VALUE_ERROR;
   }
   return good;
 }
@@ -188,19 +213,24 @@ static bool bind_arguments(Elaborator *elaborator, Scope *scope, Ast *const *par
       note_at(elaborator->diagnostics, parameter->span, "declared here");
       return false;
     }
-    if (!bind_argument(elaborator, scope, parameter, value, text, text ? text->span : at->span, map)) return false;
+    if (!bind_argument(elaborator, scope, parameter, value, text, text ? text->span : at->span, map))
+      return false;
   }
   for (size_t i = 0; i < arguments->count; i++) {
     if (arguments->used[i]) continue;
     if (arguments->names[i])
-      error_at(elaborator->diagnostics, arguments->texts[i]->span, "there is no parameter `%s`", arguments->names[i]);
-    else error_at(elaborator->diagnostics, arguments->texts[i]->span, "expected %zu arguments, found more", count);
+      error_at(elaborator->diagnostics, arguments->texts[i]->span, "there is no parameter `%s`",
+               arguments->names[i]);
+    else
+      error_at(elaborator->diagnostics, arguments->texts[i]->span, "expected %zu arguments, found more",
+               count);
     return false;
   }
   return true;
 }
 
-// ---- parameters --------------------------------------------------------------------------------------------------
+// ---- parameters
+// --------------------------------------------------------------------------------------------------
 
 static const char *join_path(Elaborator *elaborator, const char *path, const char *name) {
   if (!path || !*path) return name;
@@ -211,8 +241,10 @@ static bool check_site(Elaborator *elaborator, const char *name, const Ast *para
   for (size_t i = 0; i < elaborator->site_count; i++) {
     if (strcmp(elaborator->sites[i].name, name)) continue;
     if (elaborator->sites[i].site == site) return true;
-    error_at(elaborator->diagnostics, site->span, "two layers would share the parameter `%s`; give one a name, as in "
-             "`name: Layer()(x)`", name);
+    error_at(elaborator->diagnostics, site->span,
+             "two layers would share the parameter `%s`; give one a name, as in "
+             "`name: Layer()(x)`",
+             name);
     note_at(elaborator->diagnostics, param->span, "the parameter is declared here");
     return false;
   }
@@ -225,15 +257,16 @@ static bool initial_value(Elaborator *elaborator, Scope *scope, const Ast *param
   if (!param->d) {
     Value value = param->a ? evaluate(elaborator, scope, param->a) : value_number(0);
     if (value.kind != VALUE_NUMBER) {
-      error_at(elaborator->diagnostics, param->span, "a parameter starts as a constant number or `~ normal(deviation)`");
+      error_at(elaborator->diagnostics, param->span,
+               "a parameter starts as a constant number or `~ normal(deviation)`");
       return false;
     }
     *initial = (Initial){false, value.number, 0};
     return true;
   }
   Value spread = value_error();
-  bool normal = param->d->kind == AST_CALL && param->d->a->kind == AST_NAME && !strcmp(param->d->a->text, "normal") &&
-                param->d->count == 1;
+  bool normal = param->d->kind == AST_CALL && param->d->a->kind == AST_NAME &&
+                !strcmp(param->d->a->text, "normal") && param->d->count == 1;
   if (normal) spread = evaluate(elaborator, scope, param->d->list[0]->a);
   if (!normal || spread.kind != VALUE_NUMBER || spread.number < 0) {
     error_at(elaborator->diagnostics, param->d->span, "expected `normal(deviation)` with a constant");
@@ -253,7 +286,8 @@ static bool parameter_type(Elaborator *elaborator, Scope *scope, const Ast *para
     Value value = evaluate(elaborator, scope, param->list[i]);
     if (!to_extent(elaborator, &value, param->list[i]->span, &type->axes[i].extent)) return false;
     if (!extent_is_constant(type->axes[i].extent) || type->axes[i].extent.offset < 1) {
-      error_at(elaborator->diagnostics, param->list[i]->span, "a parameter's axis has a fixed size of at least 1");
+      error_at(elaborator->diagnostics, param->list[i]->span,
+               "a parameter's axis has a fixed size of at least 1");
       return false;
     }
     type->axes[i].label = axis_label(elaborator, param->list[i]);
@@ -293,11 +327,13 @@ static void execute_param(Elaborator *elaborator, Scope *scope, const Ast *param
     if (!to_truth(elaborator, &condition, param->b->span, &on)) return;
   }
   Value value = value_number(0); // a parameter that is switched off is 0
-  if (on) value = parameter_value(elaborator, scope, param, join_path(elaborator, elaborator->path, param->text));
+  if (on)
+    value = parameter_value(elaborator, scope, param, join_path(elaborator, elaborator->path, param->text));
   scope_set(elaborator->arena, scope, param->text, value);
 }
 
-// ---- statements --------------------------------------------------------------------------------------------------
+// ---- statements
+// --------------------------------------------------------------------------------------------------
 
 static bool execute_repeat(Elaborator *elaborator, Scope *scope, const Ast *repeat, Value *result) {
   Value count = evaluate(elaborator, scope, repeat->a);
@@ -336,9 +372,11 @@ bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value
   return false;
 }
 
-// ---- calling -----------------------------------------------------------------------------------------------------
+// ---- calling
+// -----------------------------------------------------------------------------------------------------
 
-static Value run_body(Elaborator *elaborator, Scope *scope, const Ast *function, const Ast *at, LabelMap *map) {
+static Value run_body(Elaborator *elaborator, Scope *scope, const Ast *function, const Ast *at,
+                      LabelMap *map) {
   Value result = value_error();
   int errors = elaborator->diagnostics->errors;
   if (function->c->kind != AST_BLOCK) {
@@ -368,8 +406,8 @@ typedef struct Saved {
   uint32_t origin;
 } Saved;
 
-static bool enter(Elaborator *elaborator, const Ast *at, const char *function, const char *path, const Ast *site,
-                  Saved *saved) {
+static bool enter(Elaborator *elaborator, const Ast *at, const char *function, const char *path,
+                  const Ast *site, Saved *saved) {
   if (++elaborator->depth > MAX_CALL_DEPTH) {
     elaborator->depth--;
     error_at(elaborator->diagnostics, at->span, "calls are nested more than %d deep (does `%s` call itself?)",
@@ -430,11 +468,14 @@ static Value restore_order(Elaborator *elaborator, const Value *before, Value re
   return result;
 }
 
-static Value apply_function(Elaborator *elaborator, const Ast *call, const Value *function, Arguments *arguments,
-                            const Ast *axes, const char *prefix) {
+static Value apply_function(Elaborator *elaborator, const Ast *call, const Value *function,
+                            Arguments *arguments, const Ast *axes, const char *prefix) {
   const Ast *ast = function->ast;
   Scope *scope = scope_new(elaborator->arena, function->scope);
-  LabelMap map = {.count = 0, .prefix = prefix, .members = function->instance ? function->instance->scope : NULL};
+  LabelMap map = {.count = 0,
+                  .prefix = prefix,
+                  .members = function->instance ? function->instance->scope : NULL,
+                  .function = ast};
   if (!map.members) map.prefix = NULL;
   Value before = arguments->count ? arguments->values[0] : value_error();
   if (axes && (before.kind != VALUE_TENSOR || !move_axes_last(elaborator, axes, &arguments->values[0]))) {
@@ -457,10 +498,11 @@ static Value apply_layer(Elaborator *elaborator, const Ast *call, Instance *laye
                          const char *path) {
   const Ast *ast = layer->ast;
   Scope *scope = scope_new(elaborator->arena, layer->scope);
-  LabelMap map = {.count = 0};
+  LabelMap map = {.function = ast};
   for (size_t i = 0; i < layer->scope->count; i++) { // configuration: by the caller's own words for it
     const Value *value = &layer->scope->bindings[i].value;
-    if (value->kind == VALUE_NUMBER && value->label) map_label(&map, layer->scope->bindings[i].name, value->label);
+    if (value->kind == VALUE_NUMBER && value->label)
+      map_label(&map, layer->scope->bindings[i].name, value->label);
   }
   if (!elaborator->graph) {
     error_at(elaborator->diagnostics, call->span, "layers are applied in functions");
@@ -479,9 +521,10 @@ static Value apply_layer(Elaborator *elaborator, const Ast *call, Instance *laye
 static Value apply_instance(Elaborator *elaborator, Scope *scope, const Ast *call, Instance *instance,
                             const char *label) {
   Arguments arguments;
-  if (!evaluate_arguments(elaborator, scope, call, &arguments)) return value_error();
+  if (!evaluate_arguments(elaborator, scope, call, MAX_ARGUMENTS, &arguments)) return value_error();
   if (instance->ast->kind == AST_LAYER) {
-    const char *path = instance->path ? instance->path : join_path(elaborator, elaborator->path, label ? label : "");
+    const char *path =
+        instance->path ? instance->path : join_path(elaborator, elaborator->path, label ? label : "");
     return apply_layer(elaborator, call, instance, &arguments, path);
   }
   Value *forward = NULL;
@@ -496,7 +539,7 @@ static Value apply_instance(Elaborator *elaborator, Scope *scope, const Ast *cal
 
 static Value configure(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *type) {
   Arguments arguments;
-  if (!evaluate_arguments(elaborator, scope, call, &arguments)) return value_error();
+  if (!evaluate_arguments(elaborator, scope, call, MAX_ARGUMENTS, &arguments)) return value_error();
   Instance *instance = ARENA_NEW(elaborator->arena, Instance);
   bool model = type->ast->kind == AST_MODEL;
   instance->ast = type->ast;
@@ -504,7 +547,8 @@ static Value configure(Elaborator *elaborator, Scope *scope, const Ast *call, co
   instance->scope->instance = instance;
   LabelMap map = {.count = 0};
   const char *override = elaborator->graph ? NULL : elaborator->path;
-  if (!bind_arguments(elaborator, instance->scope, type->ast->list, type->ast->count, &arguments, call, override, &map))
+  if (!bind_arguments(elaborator, instance->scope, type->ast->list, type->ast->count, &arguments, call,
+                      override, &map))
     return value_error();
   for (size_t i = 0; i < instance->scope->count; i++) {
     Binding *binding = &instance->scope->bindings[i];
@@ -521,7 +565,7 @@ static Value configure(Elaborator *elaborator, Scope *scope, const Ast *call, co
 static Value call_with_label(Elaborator *elaborator, Scope *scope, const Ast *call, const char *label) {
   const Ast *axes = call->a->kind == AST_INDEX ? call->a : NULL;
   Value callee = evaluate(elaborator, scope, axes ? axes->a : call->a);
-  if (axes && callee.kind != VALUE_FUNCTION && callee.kind != VALUE_ERROR) {
+  if (axes && callee.kind != VALUE_FUNCTION && callee.kind != VALUE_BUILTIN && callee.kind != VALUE_ERROR) {
     callee = evaluate(elaborator, scope, axes);
     axes = NULL;
   }
@@ -532,11 +576,11 @@ static Value call_with_label(Elaborator *elaborator, Scope *scope, const Ast *ca
   case VALUE_TYPE: return configure(elaborator, scope, call, &callee);
   case VALUE_INSTANCE: return apply_instance(elaborator, scope, call, callee.instance, label);
   case VALUE_BUILTIN:
-    if (!evaluate_arguments(elaborator, scope, call, &arguments)) return value_error();
+    if (!evaluate_arguments(elaborator, scope, call, callee.count, &arguments)) return value_error();
     if (elaborator->graph) elaborator->graph->span = call->span;
     return callee.builtin(elaborator, scope, call, arguments.values, arguments.count);
   case VALUE_FUNCTION:
-    if (!evaluate_arguments(elaborator, scope, call, &arguments)) return value_error();
+    if (!evaluate_arguments(elaborator, scope, call, MAX_ARGUMENTS, &arguments)) return value_error();
     return apply_function(elaborator, call, &callee, &arguments, axes,
                           call->a->kind == AST_MEMBER ? source_text(elaborator, call->a->a) : NULL);
   default:
@@ -551,14 +595,17 @@ Value evaluate_call(Elaborator *elaborator, Scope *scope, const Ast *call) {
 
 Value evaluate_labelled(Elaborator *elaborator, Scope *scope, const Ast *labelled) {
   if (labelled->a->kind != AST_CALL) {
-    error_at(elaborator->diagnostics, labelled->span, "a name before `:` is given to a layer that is applied, as in "
-             "`%s: Layer()(x)`", labelled->text);
+    error_at(elaborator->diagnostics, labelled->span,
+             "a name before `:` is given to a layer that is applied, as in "
+             "`%s: Layer()(x)`",
+             labelled->text);
     return value_error();
   }
   return call_with_label(elaborator, scope, labelled->a, labelled->text);
 }
 
-// ---- models ------------------------------------------------------------------------------------------------------
+// ---- models
+// ------------------------------------------------------------------------------------------------------
 
 static Value member_value(Elaborator *elaborator, Instance *instance, const Ast *member) {
   const char *saved = elaborator->path;
@@ -569,7 +616,8 @@ static Value member_value(Elaborator *elaborator, Instance *instance, const Ast 
   return value;
 }
 
-// A model with its configuration bound in `scope`: constants, sub-models, parameters and functions become members.
+// A model with its configuration bound in `scope`: constants, sub-models, parameters and functions become
+// members.
 Instance *instance_new(Elaborator *elaborator, Scope *scope, const Ast *ast, const char *path) {
   Instance *instance = ARENA_NEW(elaborator->arena, Instance);
   Arena *arena = elaborator->arena;
@@ -597,7 +645,8 @@ Instance *instance_new(Elaborator *elaborator, Scope *scope, const Ast *ast, con
   return elaborator->diagnostics->errors > errors ? NULL : instance;
 }
 
-Value call_function(Elaborator *elaborator, const Ast *at, const Value *function, const Value *values, size_t count) {
+Value call_function(Elaborator *elaborator, const Ast *at, const Value *function, const Value *values,
+                    size_t count) {
   Arguments arguments = {.count = count};
   for (size_t i = 0; i < count; i++) {
     arguments.values[i] = values[i];

@@ -23,7 +23,8 @@ typedef struct ModelOptions {
 typedef struct Model Model;
 
 // The last model of the last module, with its configuration settled. NULL when errors were reported.
-Model *model_open(Arena *arena, Diagnostics *diagnostics, const Modules *modules, const ModelOptions *options);
+Model *model_open(Arena *arena, Diagnostics *diagnostics, const Modules *modules,
+                  const ModelOptions *options);
 
 // A fresh graph of one of the model's functions ("forward", "loss"): its tensor parameters are data inputs,
 // B and T are run-time sizes, the result is the output "result" ("loss" for `loss`). NULL: errors reported.

@@ -1,13 +1,15 @@
 // Equations over index variables: y[b, t, o] = sum[i] x[b, t, i] * w[o, i] + .. where .. for ..
 //
-// How far an index runs follows from what it reads: all axes that it reads directly are equally long, and reads
-// with an offset (x[i + half]) must stay inside. A run-time size against a fixed one reads its beginning.
+// How far an index runs follows from what it reads: all axes that it reads directly are equally long, and
+// reads with an offset (x[i + half]) must stay inside. A run-time size against a fixed one reads its
+// beginning.
 #include "compiler/elaborate/value.h"
 
 #include <math.h>
 #include <string.h>
 
-// ---- finding the extents -------------------------------------------------------------------------------------
+// ---- finding the extents
+// -------------------------------------------------------------------------------------
 
 static bool mentions_index(Scope *scope, const Ast *ast) {
   if (!ast) return false;
@@ -25,13 +27,15 @@ static bool mentions_index(Scope *scope, const Ast *ast) {
   return false;
 }
 
-static void bind_direct(Elaborator *elaborator, Value *variable, Extent extent, const char *label, Span span) {
+static void bind_direct(Elaborator *elaborator, Value *variable, Extent extent, const char *label,
+                        Span span) {
   if (!variable->known) {
     variable->extent = extent, variable->known = true;
     if (!variable->label) variable->label = label;
     return;
   }
-  if (extent_equal(variable->extent, extent) || variable->count) return; // count: bounded by `for` or an offset
+  if (extent_equal(variable->extent, extent) || variable->count)
+    return; // count: bounded by `for` or an offset
   if (extent.symbol && !variable->extent.symbol) {
     variable->extent = extent;
     variable->label = label;
@@ -49,9 +53,11 @@ static void bind_direct(Elaborator *elaborator, Value *variable, Extent extent, 
 }
 
 // One item over an axis of `extent`: what its one unknown variable, if any, may reach.
-static void bind_item(Elaborator *elaborator, Scope *scope, const Ast *item, Extent extent, const char *label) {
+static void bind_item(Elaborator *elaborator, Scope *scope, const Ast *item, Extent extent,
+                      const char *label) {
   Affine affine;
-  if (item->kind == AST_SLICE || item->kind == AST_DOTS || !affine_index(elaborator, scope, item, &affine)) return;
+  if (item->kind == AST_SLICE || item->kind == AST_DOTS || !affine_index(elaborator, scope, item, &affine))
+    return;
   if (affine.count == 1 && affine.factors[0] == 1 && affine.offset == 0) {
     bind_direct(elaborator, affine.variables[0], extent, label, item->span);
     return;
@@ -70,9 +76,11 @@ static void bind_item(Elaborator *elaborator, Scope *scope, const Ast *item, Ext
   }
   if (!unknown || factor < 1 || extent.offset - 1 - rest < 0) return;
   int64_t limit = (extent.offset - 1 - rest) / factor + 1;
-  if (unknown->known && (!extent_is_constant(unknown->extent) || unknown->extent.offset <= limit || unknown->count == 2))
+  if (unknown->known &&
+      (!extent_is_constant(unknown->extent) || unknown->extent.offset <= limit || unknown->count == 2))
     return;
-  if (affine.count == 1 && !unknown->known && affine.factors[0] == 1) return; // a direct read says more; see below
+  if (affine.count == 1 && !unknown->known && affine.factors[0] == 1)
+    return; // a direct read says more; see below
   unknown->extent = extent_constant(limit);
   unknown->known = true;
   unknown->count = 1; // shortened: direct reads may be longer
@@ -82,7 +90,7 @@ static void collect(Elaborator *elaborator, Scope *scope, const Ast *ast);
 
 static void collect_items(Elaborator *elaborator, Scope *scope, const Ast *ast) {
   Value base = {.kind = VALUE_ERROR};
-  if (!mentions_index(scope, ast->a)) base = evaluate(elaborator, scope, ast->a);
+  if (!mentions_index(scope, ast->a)) base = evaluate_base(elaborator, scope, ast->a);
   if (base.kind != VALUE_TENSOR) return;
   size_t fixed = ast->count;
   for (size_t i = 0; i < ast->count; i++) fixed -= ast->list[i]->kind == AST_DOTS;
@@ -102,7 +110,8 @@ static void collect(Elaborator *elaborator, Scope *scope, const Ast *ast) {
   if (!ast) return;
   bool callee = ast->kind == AST_CALL && ast->a->kind == AST_INDEX;
   if (ast->kind == AST_INDEX) collect_items(elaborator, scope, ast);
-  if (!callee && !(ast->kind == AST_INDEX && !mentions_index(scope, ast->a))) collect(elaborator, scope, ast->a);
+  if (!callee && !(ast->kind == AST_INDEX && !mentions_index(scope, ast->a)))
+    collect(elaborator, scope, ast->a);
   collect(elaborator, scope, ast->b);
   collect(elaborator, scope, ast->c);
   if (ast->kind == AST_REDUCE) return;
@@ -152,7 +161,8 @@ static void drop_unknown(Scope *scope, size_t from) {
   scope->count = kept;
 }
 
-// ---- sums and maxima -----------------------------------------------------------------------------------------
+// ---- sums and maxima
+// -----------------------------------------------------------------------------------------
 
 typedef struct Factors {
   Value list[16];
@@ -192,7 +202,8 @@ static bool holds_all(const Value *value, const Ast *reduce) {
 // A sum over both of two float tensors, one of which has axes of its own, is a contraction.
 static bool is_contraction(Elaborator *elaborator, const Value *x, const Value *y, const Ast *reduce) {
   if (!holds_all(x, reduce) || !holds_all(y, reduce)) return false;
-  if (!dtype_is_float(tensor_dtype(elaborator, x)) || !dtype_is_float(tensor_dtype(elaborator, y))) return false;
+  if (!dtype_is_float(tensor_dtype(elaborator, x)) || !dtype_is_float(tensor_dtype(elaborator, y)))
+    return false;
   for (int i = 0; i < x->rank; i++)
     if (tensor_axis(y, x->labels[i]) < 0) return true;
   for (int i = 0; i < y->rank; i++)
@@ -246,8 +257,8 @@ static Value reduce_tensor(Elaborator *elaborator, Value x, const Ast *reduce, O
     if (axis < 0) {
       Text text = {0};
       value_describe(elaborator, &x, &text);
-      error_at(elaborator->diagnostics, reduce->list[i]->span, "`%s` is not an axis of %s", reduce->list[i]->text,
-               text_string(&text));
+      error_at(elaborator->diagnostics, reduce->list[i]->span, "`%s` is not an axis of %s",
+               reduce->list[i]->text, text_string(&text));
       text_free(&text);
       return value_error();
     }
@@ -257,10 +268,11 @@ static Value reduce_tensor(Elaborator *elaborator, Value x, const Ast *reduce, O
   return tensor_reduce(elaborator, &x, op, axes);
 }
 
-static Value scale_back(Elaborator *elaborator, Scope *scope, const Ast *at, Value sum, const Factors *factors,
-                        const bool *outside) {
+static Value scale_back(Elaborator *elaborator, Scope *scope, const Ast *at, Value sum,
+                        const Factors *factors, const bool *outside) {
   for (int i = 0; i < factors->count; i++)
-    if (outside[i]) sum = apply_binary(elaborator, scope, at, factors->divides[i] ? "/" : "*", sum, factors->list[i]);
+    if (outside[i])
+      sum = apply_binary(elaborator, scope, at, factors->divides[i] ? "/" : "*", sum, factors->list[i]);
   return sum;
 }
 
@@ -279,7 +291,8 @@ static Value evaluate_sum(Elaborator *elaborator, Scope *scope, const Ast *reduc
     if (side->kind == VALUE_ERROR) return *side;
   }
   if (left.kind == VALUE_ERROR) {
-    error_at(elaborator->diagnostics, reduce->span, "nothing in this sum runs over `%s`", reduce->list[0]->text);
+    error_at(elaborator->diagnostics, reduce->span, "nothing in this sum runs over `%s`",
+             reduce->list[0]->text);
     return value_error();
   }
   elaborator->graph->span = reduce->span;
@@ -308,9 +321,10 @@ static Value evaluate_other(Elaborator *elaborator, Scope *scope, const Ast *red
 }
 
 Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce) {
-  bool hoisted = scope_in_equation(scope);
-  if (!hoisted) {
+  size_t memos = elaborator->memo_count;
+  if (!scope_in_equation(scope)) {
     scope = scope_new(elaborator->arena, scope);
+    scope->equation = true;
     declare_reduced(elaborator, scope, reduce);
     int errors = elaborator->diagnostics->errors;
     find_extents(elaborator, scope, reduce->a, NULL);
@@ -319,10 +333,13 @@ Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce) {
     scope->equation = scope->count > 0;
   }
   bool sum = !strcmp(reduce->text, "sum");
-  return sum ? evaluate_sum(elaborator, scope, reduce) : evaluate_other(elaborator, scope, reduce);
+  Value value = sum ? evaluate_sum(elaborator, scope, reduce) : evaluate_other(elaborator, scope, reduce);
+  elaborator->memo_count = memos;
+  return value;
 }
 
-// ---- assignments ---------------------------------------------------------------------------------------------
+// ---- assignments
+// ---------------------------------------------------------------------------------------------
 
 static void declare_target(Elaborator *elaborator, Scope *scope, const Ast *item) {
   if (!item) return;
@@ -364,7 +381,8 @@ static bool target_labels(Elaborator *elaborator, Scope *scope, const Ast *targe
     const Ast *item = target->list[i];
     if (item->kind == AST_DOTS) continue;
     if (!affine_index(elaborator, scope, item, &items[i])) {
-      error_at(elaborator->diagnostics, item->span, "on the left of an equation stand index variables, and sums of "
+      error_at(elaborator->diagnostics, item->span,
+               "on the left of an equation stand index variables, and sums of "
                "them with constant factors");
       return false;
     }
@@ -388,8 +406,10 @@ static bool target_labels(Elaborator *elaborator, Scope *scope, const Ast *targe
   }
   for (int i = 0; i < value->rank; i++) {
     if (used >> i & 1) continue;
-    error_at(elaborator->diagnostics, target->span, "axis `%s` stands on the right but not on the left: sum over it, or "
-             "name it on the left", value->labels[i]);
+    error_at(elaborator->diagnostics, target->span,
+             "axis `%s` stands on the right but not on the left: sum over it, or "
+             "name it on the left",
+             value->labels[i]);
     return false;
   }
   return true;
@@ -401,7 +421,8 @@ static bool merge_item(Elaborator *elaborator, Value *value, int axis, const Aff
   for (int i = item->count - 1; i >= 0; i--) {
     if (item->factors[i] != inner || !extent_is_constant(item->variables[i]->extent)) {
       if (i == 0 && item->factors[0] == inner) break;
-      error_at(elaborator->diagnostics, ast->span, "the factor of `%s` must be the number of elements inside of it, %lld",
+      error_at(elaborator->diagnostics, ast->span,
+               "the factor of `%s` must be the number of elements inside of it, %lld",
                item->variables[i]->text, (long long)inner);
       return false;
     }
@@ -427,13 +448,15 @@ static const char *outside_label(const Value *value, int axis, const Value *vari
 }
 
 // A second equation for the same name, moved along one axis by what is there: the next piece of it.
-static Value append_piece(Elaborator *elaborator, const Ast *target, const Value *before, Value piece, int axis,
-                          int64_t offset) {
+static Value append_piece(Elaborator *elaborator, const Ast *target, const Value *before, Value piece,
+                          int axis, int64_t offset) {
   Extent there = before->kind == VALUE_TENSOR && axis < before->rank ? tensor_extent(elaborator, before, axis)
                                                                      : extent_constant(-1);
-  if (before->kind != VALUE_TENSOR || before->rank != piece.rank || !extent_equal(there, extent_constant(offset))) {
-    error_at(elaborator->diagnostics, target->span, "this continues `%s` at %lld, but what is there ends elsewhere",
-             target->a->text, (long long)offset);
+  if (before->kind != VALUE_TENSOR || before->rank != piece.rank ||
+      !extent_equal(there, extent_constant(offset))) {
+    error_at(elaborator->diagnostics, target->span,
+             "this continues `%s` at %lld, but what is there ends elsewhere", target->a->text,
+             (long long)offset);
     return value_error();
   }
   Value result = *before;
@@ -481,33 +504,34 @@ static Value place(Elaborator *elaborator, Scope *scope, const Ast *target, Valu
   return value;
 }
 
-static void assign_equation(Elaborator *elaborator, Scope *outer, const Ast *assign, const Ast *target) {
+static Value equation_value(Elaborator *elaborator, Scope *outer, const Ast *assign, const Ast *target) {
   Scope *scope = scope_new(elaborator->arena, outer);
   int errors = elaborator->diagnostics->errors;
-  const char *name = target->a->text;
   scope->equation = true;
-  if (target->a->kind != AST_NAME) {
-    error_at(elaborator->diagnostics, target->span, "an equation defines a name");
-    return;
-  }
-  scope_set(elaborator->arena, outer, name, scope_find(outer, name) ? *scope_find(outer, name) : value_error());
   for (size_t i = 0; i < target->count; i++) declare_target(elaborator, scope, target->list[i]);
-  if (!declare_bounds(elaborator, scope, assign->c)) return;
+  if (!declare_bounds(elaborator, scope, assign->c)) return value_error();
   size_t on_left = scope->count;
   declare_reduced(elaborator, scope, assign->a);
   declare_reduced(elaborator, scope, assign->b);
   find_extents(elaborator, scope, assign->a, assign->b);
-  Value value = value_error();
   drop_unknown(scope, on_left);
-  if (elaborator->diagnostics->errors == errors) {
-    if (unknown_count(scope)) {
-      value = (Value){.kind = VALUE_LAZY, .ast = assign, .scope = outer};
-    } else {
-      value = evaluate_body(elaborator, scope, assign);
-      if (value.kind != VALUE_ERROR && to_tensor(elaborator, &value, DTYPE_F32, assign->span))
-        value = place(elaborator, scope, target, value);
-    }
+  if (elaborator->diagnostics->errors > errors) return value_error();
+  if (unknown_count(scope)) return (Value){.kind = VALUE_LAZY, .ast = assign, .scope = outer};
+  Value value = evaluate_body(elaborator, scope, assign);
+  if (value.kind == VALUE_ERROR || !to_tensor(elaborator, &value, DTYPE_F32, assign->span))
+    return value_error();
+  return place(elaborator, scope, target, value);
+}
+
+static void assign_equation(Elaborator *elaborator, Scope *outer, const Ast *assign, const Ast *target) {
+  const char *name = target->a->text;
+  size_t memos = elaborator->memo_count;
+  if (target->a->kind != AST_NAME) {
+    error_at(elaborator->diagnostics, target->span, "an equation defines a name");
+    return;
   }
+  Value value = equation_value(elaborator, outer, assign, target);
+  elaborator->memo_count = memos;
   scope_set(elaborator->arena, outer, name, value);
 }
 
@@ -526,7 +550,8 @@ static void assign_parts(Elaborator *elaborator, Scope *scope, const Ast *assign
       int axis = value.parts - 1;
       part = value;
       part.parts = 0;
-      part.node = graph_slice(elaborator->graph, value.node, axis, extent_constant((int64_t)i), extent_constant(1));
+      part.node =
+          graph_slice(elaborator->graph, value.node, axis, extent_constant((int64_t)i), extent_constant(1));
       part = tensor_drop(elaborator, &part, axis);
     }
     if (assign->list[i]->kind != AST_NAME) {
@@ -540,8 +565,10 @@ static void assign_parts(Elaborator *elaborator, Scope *scope, const Ast *assign
 void execute_assign(Elaborator *elaborator, Scope *scope, const Ast *assign) {
   const Ast *target = assign->list[0];
   if (assign->count == 1 && target->kind == AST_INDEX) {
-    if (elaborator->graph) assign_equation(elaborator, scope, assign, target);
-    else error_at(elaborator->diagnostics, assign->span, "equations stand in functions and layers");
+    if (elaborator->graph)
+      assign_equation(elaborator, scope, assign, target);
+    else
+      error_at(elaborator->diagnostics, assign->span, "equations stand in functions and layers");
     return;
   }
   Value value = evaluate_body(elaborator, scope, assign);

@@ -42,7 +42,8 @@ bool to_truth(Elaborator *elaborator, const Value *value, Span span, bool *truth
 static Value index_tensor(Elaborator *elaborator, const Value *index, DType dtype, Span span) {
   if (!index->known) {
     error_at(elaborator->diagnostics, span,
-             "nothing says how far index `%s` runs; add `for %s < ...` to the equation", index->text, index->text);
+             "nothing says how far index `%s` runs; add `for %s < ...` to the equation", index->text,
+             index->text);
     return value_error();
   }
   Axis axis = {index->text, index->extent};
@@ -59,17 +60,22 @@ bool to_tensor(Elaborator *elaborator, Value *value, DType dtype, Span span) {
     *value = value_tensor(elaborator, graph_constant(graph, value->number, DTYPE_BOOL), NULL);
     return true;
   case VALUE_NUMBER:
-    if (dtype == DTYPE_BOOL || (!dtype_is_float(dtype) && value->number != floor(value->number))) dtype = DTYPE_F32;
+    if (dtype == DTYPE_BOOL || (!dtype_is_float(dtype) && value->number != floor(value->number)))
+      dtype = DTYPE_F32;
     *value = value_tensor(elaborator,
                           value->extent.symbol ? graph_size(graph, value->extent, dtype)
                                                : graph_constant(graph, value->number, dtype),
                           NULL);
     return true;
-  case VALUE_INDEX: *value = index_tensor(elaborator, value, DTYPE_I32, span); return value->kind == VALUE_TENSOR;
+  case VALUE_INDEX:
+    *value = index_tensor(elaborator, value, DTYPE_I32, span);
+    return value->kind == VALUE_TENSOR;
   case VALUE_PARAM:
     *value = parameter_value(elaborator, value->scope, value->ast, value->text);
     return value->kind == VALUE_TENSOR;
-  default: error_at(elaborator->diagnostics, span, "expected a tensor or a number, found %s", value_kind_name(value));
+  default:
+    error_at(elaborator->diagnostics, span, "expected a tensor or a number, found %s",
+             value_kind_name(value));
   }
   return false;
 }
@@ -120,8 +126,8 @@ static bool static_logic(const char *op, const Value *known, const Value *other,
 static Value token_compare(Elaborator *elaborator, const Ast *at, Value tensor, const char *token) {
   const char *name = arena_print(elaborator->arena, "token:%s", token);
   Input *input = graph_find_input(elaborator->graph, name);
-  NodeId node = input ? input->node
-                      : graph_input(elaborator->graph, name, INPUT_SCALAR, (Type){.dtype = DTYPE_I32});
+  NodeId node =
+      input ? input->node : graph_input(elaborator->graph, name, INPUT_SCALAR, (Type){.dtype = DTYPE_I32});
   if (tensor_dtype(elaborator, &tensor) != DTYPE_I32) {
     error_at(elaborator->diagnostics, at->span, "a token's text is compared with ids (i32), not with %s",
              dtype_name(tensor_dtype(elaborator, &tensor)));
@@ -138,17 +144,23 @@ static DType common_dtype(DType x, DType y, const char *op) {
   return x > y ? x : y; // dtype.def is ordered by width, floats last
 }
 
-static Value tensor_binary(Elaborator *elaborator, Scope *scope, const Ast *at, const char *op, Value x, Value y) {
-  static const struct { const char *op; Op code; bool swap, negate; } rows[] = {
-      {"+", OP_ADD, false, false},    {"-", OP_SUB, false, false},     {"*", OP_MUL, false, false},
-      {"/", OP_DIV, false, false},    {"%", OP_MOD, false, false},     {"^", OP_POW, false, false},
-      {"==", OP_EQUAL, false, false}, {"!=", OP_EQUAL, false, true},   {"<", OP_LESS, false, false},
-      {"<=", OP_LESSEQ, false, false}, {">", OP_LESS, true, false},    {">=", OP_LESSEQ, true, false},
-      {"and", OP_AND, false, false},  {"or", OP_OR, false, false},     {"min", OP_MIN, false, false},
+static Value tensor_binary(Elaborator *elaborator, Scope *scope, const Ast *at, const char *op, Value x,
+                           Value y) {
+  static const struct {
+    const char *op;
+    Op code;
+    bool swap, negate;
+  } rows[] = {
+      {"+", OP_ADD, false, false},     {"-", OP_SUB, false, false},   {"*", OP_MUL, false, false},
+      {"/", OP_DIV, false, false},     {"%", OP_MOD, false, false},   {"^", OP_POW, false, false},
+      {"==", OP_EQUAL, false, false},  {"!=", OP_EQUAL, false, true}, {"<", OP_LESS, false, false},
+      {"<=", OP_LESSEQ, false, false}, {">", OP_LESS, true, false},   {">=", OP_LESSEQ, true, false},
+      {"and", OP_AND, false, false},   {"or", OP_OR, false, false},   {"min", OP_MIN, false, false},
       {"max", OP_MAX, false, false},
   };
-  DType wanted = x.kind == VALUE_TENSOR ? tensor_dtype(elaborator, &x)
-                 : y.kind == VALUE_TENSOR ? tensor_dtype(elaborator, &y) : DTYPE_I32;
+  DType wanted = x.kind == VALUE_TENSOR   ? tensor_dtype(elaborator, &x)
+                 : y.kind == VALUE_TENSOR ? tensor_dtype(elaborator, &y)
+                                          : DTYPE_I32;
   if (!to_tensor(elaborator, &x, wanted, at->span) || !to_tensor(elaborator, &y, wanted, at->span))
     return value_error();
   DType dtype = common_dtype(tensor_dtype(elaborator, &x), tensor_dtype(elaborator, &y), op);
@@ -184,9 +196,14 @@ Value apply_binary(Elaborator *elaborator, Scope *scope, const Ast *at, const ch
   }
   if (x.kind == VALUE_STRING && y.kind == VALUE_STRING && op[0] == '=')
     return value_bool(!strcmp(x.text, y.text));
+  if (x.kind == VALUE_TENSOR && y.kind == VALUE_NUMBER && !y.extent.symbol && !strcmp(op, "^") &&
+      (y.number == 2 || y.number == 3)) {
+    Value square = apply_binary(elaborator, scope, at, "*", x, x);
+    return y.number == 2 ? square : apply_binary(elaborator, scope, at, "*", square, x);
+  }
   if (!elaborator->graph) {
-    error_at(elaborator->diagnostics, at->span, "`%s` needs numbers known at compile time, found %s and %s", op,
-             value_kind_name(&x), value_kind_name(&y));
+    error_at(elaborator->diagnostics, at->span, "`%s` needs numbers known at compile time, found %s and %s",
+             op, value_kind_name(&x), value_kind_name(&y));
     return value_error();
   }
   if (x.kind == VALUE_TENSOR && y.kind == VALUE_STRING && !strcmp(op, "=="))
@@ -216,8 +233,8 @@ Value apply_select(Elaborator *elaborator, Scope *scope, const Ast *at, Value co
   DType wanted = x.kind == VALUE_TENSOR   ? tensor_dtype(elaborator, &x)
                  : y.kind == VALUE_TENSOR ? tensor_dtype(elaborator, &y)
                                           : DTYPE_F32;
-  if (!to_tensor(elaborator, &condition, DTYPE_BOOL, at->span) || !to_tensor(elaborator, &x, wanted, at->span) ||
-      !to_tensor(elaborator, &y, wanted, at->span))
+  if (!to_tensor(elaborator, &condition, DTYPE_BOOL, at->span) ||
+      !to_tensor(elaborator, &x, wanted, at->span) || !to_tensor(elaborator, &y, wanted, at->span))
     return value_error();
   if (tensor_dtype(elaborator, &condition) != DTYPE_BOOL) {
     error_at(elaborator->diagnostics, at->span, "the condition must be a bool, found %s",
@@ -236,8 +253,7 @@ Value apply_select(Elaborator *elaborator, Scope *scope, const Ast *at, Value co
   for (int i = 0; i < lead->rank; i++) extents[i] = tensor_extent(elaborator, lead, i);
   Value result = *lead;
   Value all[3] = {condition, x, y};
-  for (int i = 0; i < 3; i++)
-    all[i] = tensor_arrange(elaborator, &all[i], lead->rank, lead->labels, extents);
+  for (int i = 0; i < 3; i++) all[i] = tensor_arrange(elaborator, &all[i], lead->rank, lead->labels, extents);
   result.parts = 0;
   result.node = graph_select(elaborator->graph, all[0].node, all[1].node, all[2].node);
   return result;
@@ -262,12 +278,14 @@ static Value evaluate_member(Elaborator *elaborator, Scope *scope, const Ast *as
                   : object.kind == VALUE_INSTANCE ? object.instance->scope
                                                   : NULL;
   if (!inside) {
-    error_at(elaborator->diagnostics, ast->span, "%s has no member `%s`", value_kind_name(&object), ast->text);
+    error_at(elaborator->diagnostics, ast->span, "%s has no member `%s`", value_kind_name(&object),
+             ast->text);
     return value_error();
   }
   for (size_t i = 0; i < inside->count; i++)
     if (!strcmp(inside->bindings[i].name, ast->text)) return in_graph(elaborator, inside->bindings[i].value);
-  error_at(elaborator->diagnostics, ast->span, "`%s` has no member `%s`", source_text(elaborator, ast->a), ast->text);
+  error_at(elaborator->diagnostics, ast->span, "`%s` has no member `%s`", source_text(elaborator, ast->a),
+           ast->text);
   return value_error();
 }
 
@@ -275,7 +293,8 @@ static Value evaluate_unary(Elaborator *elaborator, Scope *scope, const Ast *ast
   Value x = evaluate(elaborator, scope, ast->a);
   bool negative = ast->text[0] == '-';
   if (x.kind == VALUE_ERROR) return x;
-  if (negative && x.kind == VALUE_NUMBER) return apply_binary(elaborator, scope, ast, "*", value_number(-1), x);
+  if (negative && x.kind == VALUE_NUMBER)
+    return apply_binary(elaborator, scope, ast, "*", value_number(-1), x);
   if (!negative && x.kind == VALUE_BOOL) return value_bool(!x.number);
   return apply_unary(elaborator, ast, negative ? OP_NEG : OP_NOT, x);
 }

@@ -5,7 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-// ---- c1*v1 + c2*v2 + .. + offset -----------------------------------------------------------------------------
+// ---- c1*v1 + c2*v2 + .. + offset
+// -----------------------------------------------------------------------------
 
 static bool affine_add(Affine *sum, const Affine *term, int64_t sign) {
   if (sum->count + term->count > 4) return false;
@@ -20,7 +21,8 @@ static bool affine_add(Affine *sum, const Affine *term, int64_t sign) {
 static bool affine_binary(Elaborator *elaborator, Scope *scope, const Ast *item, Affine *affine) {
   Affine x = {0}, y = {0};
   if (!strchr("+-*/", item->text[0]) || item->text[1]) return false;
-  if (!affine_index(elaborator, scope, item->a, &x) || !affine_index(elaborator, scope, item->b, &y)) return false;
+  if (!affine_index(elaborator, scope, item->a, &x) || !affine_index(elaborator, scope, item->b, &y))
+    return false;
   *affine = x;
   switch (item->text[0]) {
   case '+': return affine_add(affine, &y, 1);
@@ -45,7 +47,8 @@ static bool affine_value(const Value *found, Value *variable, Affine *affine) {
     affine->count = 1, affine->variables[0] = variable, affine->factors[0] = 1;
     return true;
   }
-  if (found->kind != VALUE_NUMBER || found->extent.symbol || found->number != floor(found->number)) return false;
+  if (found->kind != VALUE_NUMBER || found->extent.symbol || found->number != floor(found->number))
+    return false;
   affine->offset = (int64_t)found->number;
   return true;
 }
@@ -73,7 +76,8 @@ bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine 
   return item->kind == AST_BINARY && affine_binary(elaborator, scope, item, affine);
 }
 
-// ---- reading one axis ----------------------------------------------------------------------------------------
+// ---- reading one axis
+// ----------------------------------------------------------------------------------------
 
 static void rename_axis(Value *tensor, int axis, const char *name) {
   tensor->labels[axis] = name;
@@ -102,7 +106,8 @@ static bool reach(const Affine *affine, int first, int64_t *last) {
 }
 
 // v alone, moved by `offset`: the whole axis, a slice of it, or a window that reads 0 outside.
-static Value read_single(Elaborator *elaborator, Value tensor, int axis, const Value *variable, int64_t offset) {
+static Value read_single(Elaborator *elaborator, Value tensor, int axis, const Value *variable,
+                         int64_t offset) {
   Graph *graph = elaborator->graph;
   Extent whole = tensor_extent(elaborator, &tensor, axis), wanted = variable->extent;
   bool constant = extent_is_constant(whole) && extent_is_constant(wanted);
@@ -133,7 +138,8 @@ static Value read_affine(Elaborator *elaborator, Value tensor, int axis, const A
   bool alone = first + 1 == affine->count;
   if (alone && factor == 1) return read_single(elaborator, tensor, axis, variable, offset);
   if (!reach(affine, first + 1, &last) || factor < 1) {
-    error_at(elaborator->diagnostics, span, "inside of an axis, indices are added with factors of at least 1, and "
+    error_at(elaborator->diagnostics, span,
+             "inside of an axis, indices are added with factors of at least 1, and "
              "only the first may run over a run-time size");
     return value_error();
   }
@@ -141,21 +147,24 @@ static Value read_affine(Elaborator *elaborator, Value tensor, int axis, const A
   Axis outer = {variable->text, variable->extent}, inner = {"#inner", extent_constant(last + 1)};
   NodeId node;
   Extent covered;
-  bool tiles = factor == last + 1 && offset == 0 && extent_multiply(variable->extent, inner.extent, &covered) &&
-               extent_equal(covered, whole);
-  if (tiles) node = graph_split(graph, tensor.node, axis, 2, (Axis[]){outer, inner});
-  else node = graph_window(graph, tensor.node, axis, outer, inner, offset, factor);
+  bool tiles = factor == last + 1 && offset == 0 &&
+               extent_multiply(variable->extent, inner.extent, &covered) && extent_equal(covered, whole);
+  if (tiles)
+    node = graph_split(graph, tensor.node, axis, 2, (Axis[]){outer, inner});
+  else
+    node = graph_window(graph, tensor.node, axis, outer, inner, offset, factor);
   tensor = insert_label(tensor, node, axis, variable->text);
   rename_axis(&tensor, axis + 1, "#inner");
   if (alone) return tensor_drop(elaborator, &tensor, axis + 1);
   return read_affine(elaborator, tensor, axis + 1, affine, first + 1, span);
 }
 
-static Value read_constant(Elaborator *elaborator, Value tensor, int axis, int64_t at, Span span) {
+static Value read_constant(Elaborator *elaborator, Value tensor, int axis, int64_t at, const char *label,
+                           Span span) {
   Extent whole = tensor_extent(elaborator, &tensor, axis);
   if (at < 0 && extent_is_constant(whole)) at += whole.offset;
   if (at < 0 || (extent_is_constant(whole) && at >= whole.offset)) {
-    error_at(elaborator->diagnostics, span, "index %lld is outside of axis %s", (long long)at, tensor.labels[axis]);
+    error_at(elaborator->diagnostics, span, "index %lld is outside of axis %s", (long long)at, label);
     return value_error();
   }
   tensor.node = graph_slice(elaborator->graph, tensor.node, axis, extent_constant(at), extent_constant(1));
@@ -177,8 +186,10 @@ static Value read_slice(Elaborator *elaborator, Scope *scope, Value tensor, int 
     return value_error();
   Extent minus = {begin.symbol, -begin.scale, -begin.offset};
   if (!extent_add(end, minus, &extent) ||
-      (extent_is_constant(extent) && (extent.offset < 0 || (extent_is_constant(whole) && end.offset > whole.offset)))) {
-    error_at(elaborator->diagnostics, item->span, "this slice does not lie inside of axis %s", tensor.labels[axis]);
+      (extent_is_constant(extent) &&
+       (extent.offset < 0 || (extent_is_constant(whole) && end.offset > whole.offset)))) {
+    error_at(elaborator->diagnostics, item->span, "this slice does not lie inside of axis %s",
+             tensor.labels[axis]);
     return value_error();
   }
   if (extent_equal(extent, whole)) return tensor;
@@ -186,10 +197,11 @@ static Value read_slice(Elaborator *elaborator, Scope *scope, Value tensor, int 
   return tensor;
 }
 
-// ---- picking by data -----------------------------------------------------------------------------------------
+// ---- picking by data
+// -----------------------------------------------------------------------------------------
 
-// Axes that the index shares with the tensor by name run together; the index's other axes take the place of the
-// picked one.
+// Axes that the index shares with the tensor by name run together; the index's other axes take the place of
+// the picked one.
 static Value pick(Elaborator *elaborator, Value tensor, const char *label, Value index, Span span) {
   const char *first[MAX_RANK], *order[MAX_RANK], *result[MAX_RANK];
   const char *alias[MAX_RANK] = {0};
@@ -229,7 +241,8 @@ static Value pick(Elaborator *elaborator, Value tensor, const char *label, Value
   return picked;
 }
 
-// ---- all items -----------------------------------------------------------------------------------------------
+// ---- all items
+// -----------------------------------------------------------------------------------------------
 
 typedef struct Picks {
   const char *labels[MAX_RANK];
@@ -240,33 +253,37 @@ typedef struct Picks {
 static bool known_variables(Elaborator *elaborator, const Affine *affine, Span span) {
   for (int i = 0; i < affine->count; i++) {
     if (affine->variables[i]->known) continue;
-    error_at(elaborator->diagnostics, span, "nothing says how far index `%s` runs; add `for %s < ...` to the equation",
+    error_at(elaborator->diagnostics, span,
+             "nothing says how far index `%s` runs; add `for %s < ...` to the equation",
              affine->variables[i]->text, affine->variables[i]->text);
     return false;
   }
   return true;
 }
 
-static bool note_labels(Elaborator *elaborator, const Affine *affine, const Value *tensor, Span span) {
+static bool runs_once(Elaborator *elaborator, const Affine *affine, const Value *tensor, Span span) {
   for (int i = 0; i < affine->count; i++) {
     for (int j = 0; j < tensor->rank; j++) {
       if (strcmp(tensor->labels[j], affine->variables[i]->text)) continue;
-      error_at(elaborator->diagnostics, span, "index `%s` runs over two axes of the same tensor", tensor->labels[j]);
+      error_at(elaborator->diagnostics, span, "index `%s` runs over two axes of the same tensor",
+               tensor->labels[j]);
       return false;
     }
   }
   return true;
 }
 
-static Value read_item(Elaborator *elaborator, Scope *scope, Value tensor, int *axis, const Ast *item, Picks *picks) {
+static Value read_item(Elaborator *elaborator, Scope *scope, Value tensor, int *axis, const Ast *item,
+                       const char *label, Picks *picks) {
   Affine affine;
   if (item->kind == AST_SLICE) return read_slice(elaborator, scope, tensor, (*axis)++, item);
   if (affine_index(elaborator, scope, item, &affine)) {
-    if (!affine.count) return read_constant(elaborator, tensor, *axis, affine.offset, item->span);
-    if (!known_variables(elaborator, &affine, item->span) || !note_labels(elaborator, &affine, &tensor, item->span))
+    if (!affine.count) return read_constant(elaborator, tensor, *axis, affine.offset, label, item->span);
+    if (!known_variables(elaborator, &affine, item->span) ||
+        !runs_once(elaborator, &affine, &tensor, item->span))
       return value_error();
     if (affine.count == 1 && !affine.variables[0]->label && affine.factors[0] == 1)
-      affine.variables[0]->label = tensor.labels[*axis];
+      affine.variables[0]->label = label;
     Value read = read_affine(elaborator, tensor, *axis, &affine, 0, item->span);
     *axis += affine.count;
     return read;
@@ -282,11 +299,24 @@ static Value read_item(Elaborator *elaborator, Scope *scope, Value tensor, int *
              dtype_name(tensor_dtype(elaborator, &index)));
     return value_error();
   }
-  picks->labels[picks->count] = arena_print(elaborator->arena, "#%d", picks->count);
+  picks->labels[picks->count] = arena_print(elaborator->arena, "#pick%d", picks->count);
   rename_axis(&tensor, *axis, picks->labels[picks->count]);
   picks->indices[picks->count++] = index;
   ++*axis;
   return tensor;
+}
+
+// An axis that is about to be read by an index loses its label, which another index of this reading may bear.
+static void hide_labels(Elaborator *elaborator, const Ast *ast, Value *tensor, int whole,
+                        const char **labels) {
+  int axis = 0;
+  for (size_t i = 0; i < ast->count; i++) {
+    AstKind kind = ast->list[i]->kind;
+    if (kind != AST_DOTS) labels[i] = tensor->labels[axis];
+    if (kind != AST_DOTS && kind != AST_SLICE)
+      rename_axis(tensor, axis, arena_print(elaborator->arena, "#%d", axis));
+    axis += kind == AST_DOTS ? whole : 1;
+  }
 }
 
 static Value index_tensor(Elaborator *elaborator, Scope *scope, const Ast *ast, Value tensor) {
@@ -301,12 +331,18 @@ static Value index_tensor(Elaborator *elaborator, Scope *scope, const Ast *ast, 
   }
   int whole = tensor.rank - (int)items, axis = 0;
   Picks picks = {.count = 0};
+  const char *labels[MAX_RANK] = {0};
+  if (ast->count > MAX_RANK) {
+    error_at(elaborator->diagnostics, ast->span, "more than %d axes", MAX_RANK);
+    return value_error();
+  }
+  hide_labels(elaborator, ast, &tensor, whole, labels);
   for (size_t i = 0; i < ast->count; i++) {
     if (ast->list[i]->kind == AST_DOTS) {
       axis += whole;
       continue;
     }
-    tensor = read_item(elaborator, scope, tensor, &axis, ast->list[i], &picks);
+    tensor = read_item(elaborator, scope, tensor, &axis, ast->list[i], labels[i], &picks);
     if (tensor.kind == VALUE_ERROR) return tensor;
   }
   for (int i = 0; i < picks.count; i++) {
@@ -317,16 +353,28 @@ static Value index_tensor(Elaborator *elaborator, Scope *scope, const Ast *ast, 
   return tensor;
 }
 
+Value evaluate_base(Elaborator *elaborator, Scope *scope, const Ast *ast) {
+  for (size_t i = elaborator->memo_count; scope->equation && i-- > 0;)
+    if (elaborator->memos[i].ast == ast && elaborator->memos[i].scope == scope)
+      return elaborator->memos[i].value;
+  Value value = evaluate(elaborator, scope, ast);
+  if (scope->equation && value.kind == VALUE_TENSOR)
+    ARENA_PUSH(elaborator->arena, elaborator->memos, elaborator->memo_count, elaborator->memo_capacity,
+               ((struct Memo){ast, scope, value}));
+  return value;
+}
+
 Value evaluate_index(Elaborator *elaborator, Scope *scope, const Ast *ast) {
-  Value base = evaluate(elaborator, scope, ast->a);
+  Value base = evaluate_base(elaborator, scope, ast->a);
   if (base.kind == VALUE_ERROR) return base;
   if (base.kind == VALUE_LAZY) return evaluate_lazy(elaborator, scope, ast, &base);
   if (base.kind == VALUE_LIST) {
     Affine at;
-    if (ast->count == 1 && affine_index(elaborator, scope, ast->list[0], &at) && !at.count && at.offset >= 0 &&
-        (size_t)at.offset < base.count)
+    if (ast->count == 1 && affine_index(elaborator, scope, ast->list[0], &at) && !at.count &&
+        at.offset >= 0 && (size_t)at.offset < base.count)
       return base.list[at.offset];
-    error_at(elaborator->diagnostics, ast->span, "a list of %zu takes one constant index below that", base.count);
+    error_at(elaborator->diagnostics, ast->span, "a list of %zu takes one constant index below that",
+             base.count);
     return value_error();
   }
   if (base.kind != VALUE_TENSOR) {

@@ -7,25 +7,32 @@ static bool is_declaration(const Ast *ast) {
   return ast->kind == AST_FUNCTION || ast->kind == AST_LAYER || ast->kind == AST_MODEL;
 }
 
-// A scope per module: its declarations, and the modules that it imports.
+// A scope per module: its declarations, and the modules that it imports. Around it is the prelude's, where
+// there is one (it is loaded before all others).
 static void open_modules(Model *model) {
   Arena *arena = model->elaborator.arena;
   const Modules *modules = model->modules;
   model->builtins = scope_new(arena, NULL);
   for (size_t i = 0; i < builtin_row_count; i++)
     scope_set(arena, model->builtins, builtin_rows[i].name,
-              (Value){.kind = VALUE_BUILTIN, .builtin = builtin_rows[i].builtin});
+              (Value){.kind = VALUE_BUILTIN,
+                      .builtin = builtin_rows[i].builtin,
+                      .count = builtin_rows[i].evaluated});
   scope_set(arena, model->builtins, "pi", value_number(3.14159265358979323846));
+  scope_set(arena, model->builtins, "training", value_bool(false)); // true in `loss`; see model_graph
   model->module_scopes = ARENA_ARRAY(arena, Scope *, modules->count);
   for (size_t i = 0; i < modules->count; i++) {
-    Scope *scope = model->module_scopes[i] = scope_new(arena, model->builtins);
+    Scope *around =
+        i && !strcmp(modules->list[0].name, "prelude") ? model->module_scopes[0] : model->builtins;
+    Scope *scope = model->module_scopes[i] = scope_new(arena, around);
     const Ast *file = modules->list[i].file;
     for (size_t j = 0; j < file->count; j++) {
       const Ast *ast = file->list[j];
       if (ast->kind == AST_IMPORT) {
         for (size_t k = 0; k < i; k++)
-          if (!strcmp(modules->list[k].name, ast->text))
-            scope_set(arena, scope, ast->text, (Value){.kind = VALUE_MODULE, .scope = model->module_scopes[k]});
+          if (ast->other && !strcmp(modules->list[k].path, ast->other))
+            scope_set(arena, scope, ast->text,
+                      (Value){.kind = VALUE_MODULE, .scope = model->module_scopes[k]});
       } else if (is_declaration(ast)) {
         bool function = ast->kind == AST_FUNCTION;
         scope_set(arena, scope, ast->text,
@@ -48,7 +55,8 @@ static bool preset_override(Elaborator *elaborator, const Ast *preset, const cha
     const Ast *setting = preset->list[i];
     const Ast *call = setting->count == 1 && setting->list[0]->kind == AST_CALL ? setting->list[0] : NULL;
     if (!call) {
-      error_at(elaborator->diagnostics, setting->span, "a preset sets values as `%s(name = value)`", setting->text);
+      error_at(elaborator->diagnostics, setting->span, "a preset sets values as `%s(name = value)`",
+               setting->text);
       return false;
     }
     const char *target = source_text(elaborator, call->a);
@@ -93,8 +101,8 @@ static bool check_preset(Model *model) {
     text_print(&known, "%s%s", known.length ? ", " : "", ast->text);
   }
   if (!found)
-    error_at(model->elaborator.diagnostics, model->file->span, "there is no preset `%s`; this file has: %s", wanted,
-             known.length ? text_string(&known) : "none");
+    error_at(model->elaborator.diagnostics, model->file->span, "there is no preset `%s`; this file has: %s",
+             wanted, known.length ? text_string(&known) : "none");
   text_free(&known);
   return found;
 }
@@ -150,12 +158,13 @@ static void check_settings(Model *model) {
     const char *path = model->options->defines[i].path, *dot = strrchr(path, '.');
     const char *target = dot ? arena_copy(elaborator->arena, path, (size_t)(dot - path)) : "";
     if (!known_target(model, target) || !known_name(model, target, dot ? dot + 1 : path))
-      error_at(elaborator->diagnostics, model->options->defines[i].value->span, "nothing is called `%s` in %s", path,
-               model_name(model));
+      error_at(elaborator->diagnostics, model->options->defines[i].value->span,
+               "nothing is called `%s` in %s", path, model_name(model));
   }
 }
 
-Model *model_open(Arena *arena, Diagnostics *diagnostics, const Modules *modules, const ModelOptions *options) {
+Model *model_open(Arena *arena, Diagnostics *diagnostics, const Modules *modules,
+                  const ModelOptions *options) {
   Model *model = ARENA_NEW(arena, Model);
   int errors = diagnostics->errors;
   model->elaborator = (Elaborator){.arena = arena, .diagnostics = diagnostics, .model = model, .path = ""};
@@ -178,8 +187,11 @@ Model *model_open(Arena *arena, Diagnostics *diagnostics, const Modules *modules
     Value value = value_error();
     const Ast *parameter = root->list[i];
     if (!model_override(&model->elaborator, "", parameter->text, &value)) {
-      if (parameter->a) value = evaluate(&model->elaborator, scope, parameter->a);
-      else error_at(diagnostics, parameter->span, "the model's `%s` has no default and no preset sets it", parameter->text);
+      if (parameter->a)
+        value = evaluate(&model->elaborator, scope, parameter->a);
+      else
+        error_at(diagnostics, parameter->span, "the model's `%s` has no default and no preset sets it",
+                 parameter->text);
     }
     scope_set(arena, scope, parameter->text, value);
   }
@@ -223,12 +235,14 @@ bool model_number(Model *model, const char *path, double *value) {
   }
 }
 
-// ---- graphs ----------------------------------------------------------------------------------------------------
+// ---- graphs
+// ----------------------------------------------------------------------------------------------------
 
 // A parameter without axes takes those of the same name in `forward`: loss(picture, ids) repeats nothing.
 static const Ast *declared_parameter(Model *model, const Ast *parameter) {
   const Value *forward = root_member(model, "forward");
-  if (parameter->has_axes || parameter->dtype || !forward || forward->kind != VALUE_FUNCTION) return parameter;
+  if (parameter->has_axes || parameter->dtype || !forward || forward->kind != VALUE_FUNCTION)
+    return parameter;
   for (size_t i = 0; i < forward->ast->count; i++)
     if (!strcmp(forward->ast->list[i]->text, parameter->text)) return forward->ast->list[i];
   return parameter;
@@ -240,8 +254,8 @@ static bool input_extent(Elaborator *elaborator, Scope *scope, const Ast *axis, 
     bool batch = !strcmp(axis->text, "B"), time = !strcmp(axis->text, "T");
     *extent = extent_symbol(batch ? SYMBOL_BATCH : SYMBOL_TIME);
     if (batch || time) return true;
-    error_at(elaborator->diagnostics, axis->span, "`%s` has no size; only B (samples) and T (positions) are known at run time",
-             axis->text);
+    error_at(elaborator->diagnostics, axis->span,
+             "`%s` has no size; only B (samples) and T (positions) are known at run time", axis->text);
     return false;
   }
   if (axis->kind == AST_DOTS) {
@@ -258,8 +272,8 @@ static Value data_input(Model *model, const Ast *parameter) {
   Type type = {.dtype = DTYPE_F32, .rank = (int)declared->count};
   const char *labels[MAX_RANK];
   if (!declared->has_axes || declared->count > MAX_RANK) {
-    error_at(elaborator->diagnostics, parameter->span, "the input `%s` needs its axes, as in `%s[B, T]`", parameter->text,
-             parameter->text);
+    error_at(elaborator->diagnostics, parameter->span, "the input `%s` needs its axes, as in `%s[B, T]`",
+             parameter->text, parameter->text);
     return value_error();
   }
   if (declared->dtype && !dtype_from_name(declared->dtype, &type.dtype)) {
@@ -267,7 +281,8 @@ static Value data_input(Model *model, const Ast *parameter) {
     return value_error();
   }
   for (size_t i = 0; i < declared->count; i++) {
-    if (!input_extent(elaborator, model->root->scope, declared->list[i], &type.axes[i].extent)) return value_error();
+    if (!input_extent(elaborator, model->root->scope, declared->list[i], &type.axes[i].extent))
+      return value_error();
     type.axes[i].label = axis_label(elaborator, declared->list[i]);
   }
   type_make_labels_unique(elaborator->arena, &type);
@@ -282,19 +297,22 @@ Graph *model_graph(Model *model, const char *function) {
   Value *found = root_member(model, function);
   int errors = elaborator->diagnostics->errors;
   if (!found || found->kind != VALUE_FUNCTION) {
-    error_at(elaborator->diagnostics, model->root->ast->span, "model `%s` has no function `%s`", model_name(model), function);
+    error_at(elaborator->diagnostics, model->root->ast->span, "model `%s` has no function `%s`",
+             model_name(model), function);
     return NULL;
   }
-  Value method = *found, arguments[24];
+  Value method = *found, arguments[MAX_ARGUMENTS];
   Graph *graph = elaborator->graph = graph_new(elaborator->arena, function);
+  scope_set(elaborator->arena, model->builtins, "training", value_bool(!strcmp(function, "loss")));
   elaborator->site_count = 0;
   elaborator->path = "";
-  size_t count = method.ast->count < 24 ? method.ast->count : 24;
+  size_t count = method.ast->count < MAX_ARGUMENTS ? method.ast->count : MAX_ARGUMENTS;
   for (size_t i = 0; i < count; i++) arguments[i] = data_input(model, method.ast->list[i]);
   Value result = value_error();
   if (elaborator->diagnostics->errors == errors)
     result = call_function(elaborator, method.ast, &method, arguments, count);
-  if (elaborator->diagnostics->errors == errors && to_tensor(elaborator, &result, DTYPE_F32, method.ast->span))
+  if (elaborator->diagnostics->errors == errors &&
+      to_tensor(elaborator, &result, DTYPE_F32, method.ast->span))
     graph_output(graph, !strcmp(function, "loss") ? "loss" : "result", result.node, false);
   elaborator->graph = NULL;
   return elaborator->diagnostics->errors > errors ? NULL : graph;
@@ -313,9 +331,9 @@ Graph *model_function(Model *model, const char *function, const char *const *res
     error_at(elaborator->diagnostics, model->file->span, "the library has no function `%s`", function);
     return NULL;
   }
-  Value callee = *found, arguments[24];
+  Value callee = *found, arguments[MAX_ARGUMENTS];
   Graph *graph = elaborator->graph = graph_new(elaborator->arena, dot + 1);
-  size_t count = callee.ast->count < 24 ? callee.ast->count : 24;
+  size_t count = callee.ast->count < MAX_ARGUMENTS ? callee.ast->count : MAX_ARGUMENTS;
   for (size_t i = 0; i < count; i++) {
     graph->span = callee.ast->list[i]->span;
     NodeId node = graph_input(graph, callee.ast->list[i]->text, INPUT_SCALAR, (Type){.dtype = DTYPE_F32});
@@ -324,10 +342,12 @@ Graph *model_function(Model *model, const char *function, const char *const *res
   Value result = call_function(elaborator, callee.ast, &callee, arguments, count);
   bool fits = result.kind == VALUE_LIST && result.count == result_count;
   if (!fits && elaborator->diagnostics->errors == errors)
-    error_at(elaborator->diagnostics, callee.ast->span, "`%s` must return a list of %zu", function, result_count);
+    error_at(elaborator->diagnostics, callee.ast->span, "`%s` must return a list of %zu", function,
+             result_count);
   for (size_t i = 0; fits && i < result_count; i++) {
     Value value = result.list[i];
-    if (to_tensor(elaborator, &value, DTYPE_F32, callee.ast->span)) graph_output(graph, results[i], value.node, false);
+    if (to_tensor(elaborator, &value, DTYPE_F32, callee.ast->span))
+      graph_output(graph, results[i], value.node, false);
   }
   elaborator->graph = NULL;
   return elaborator->diagnostics->errors > errors ? NULL : graph;

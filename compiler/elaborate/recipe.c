@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- settings ------------------------------------------------------------------------------------------------
+// ---- settings
+// ------------------------------------------------------------------------------------------------
 
 static bool setting_number(Elaborator *elaborator, Scope *scope, const Ast *item, double *number) {
   Value value = evaluate(elaborator, scope, item);
@@ -14,10 +15,13 @@ static bool setting_number(Elaborator *elaborator, Scope *scope, const Ast *item
   return false;
 }
 
-static bool item_is(const Ast *item, const char *word) { return item->kind == AST_NAME && !strcmp(item->text, word); }
+static bool item_is(const Ast *item, const char *word) {
+  return item->kind == AST_NAME && !strcmp(item->text, word);
+}
 
 static bool unknown_setting(Elaborator *elaborator, const Ast *setting, const char *known) {
-  error_at(elaborator->diagnostics, setting->span, "`%s` is not a setting here; there are %s", setting->text, known);
+  error_at(elaborator->diagnostics, setting->span, "`%s` is not a setting here; there are %s", setting->text,
+           known);
   return false;
 }
 
@@ -31,7 +35,8 @@ static const Ast *find_declaration(const Model *model, AstKind kind, const char 
 
 static Scope *file_scope(const Model *model) { return model->root->scope; }
 
-// ---- stages --------------------------------------------------------------------------------------------------
+// ---- stages
+// --------------------------------------------------------------------------------------------------
 
 // cosine(4e-4, floor = 0.1, warmup = 0.02), linear(..), or a constant
 static void read_rate(Elaborator *elaborator, Scope *scope, const Ast *ast, Stage *stage) {
@@ -39,28 +44,36 @@ static void read_rate(Elaborator *elaborator, Scope *scope, const Ast *ast, Stag
     setting_number(elaborator, scope, ast, &stage->rate);
     return;
   }
-  if (item_is(ast->a, "cosine")) stage->schedule = SCHEDULE_COSINE;
-  else if (item_is(ast->a, "linear")) stage->schedule = SCHEDULE_LINEAR;
-  else error_at(elaborator->diagnostics, ast->span, "a rate is a number, cosine(..) or linear(..)");
+  if (item_is(ast->a, "cosine"))
+    stage->schedule = SCHEDULE_COSINE;
+  else if (item_is(ast->a, "linear"))
+    stage->schedule = SCHEDULE_LINEAR;
+  else
+    error_at(elaborator->diagnostics, ast->span, "a rate is a number, cosine(..) or linear(..)");
   for (size_t i = 0; i < ast->count; i++) {
     const char *name = ast->list[i]->text;
     double *field = !name || !strcmp(name, "rate") ? &stage->rate
                     : !strcmp(name, "floor")       ? &stage->floor
                     : !strcmp(name, "warmup")      ? &stage->warmup
                                                    : NULL;
-    if (field) setting_number(elaborator, scope, ast->list[i]->a, field);
-    else error_at(elaborator->diagnostics, ast->list[i]->span, "a schedule has rate, floor and warmup, not `%s`", name);
+    if (field)
+      setting_number(elaborator, scope, ast->list[i]->a, field);
+    else
+      error_at(elaborator->diagnostics, ast->list[i]->span, "a schedule has rate, floor and warmup, not `%s`",
+               name);
   }
 }
 
-static void read_number(Elaborator *elaborator, Scope *scope, const Ast *at, const Ast *value, const char *name,
-                        Stage *stage) {
-  static const char known[] = "data, freeze, train, adamw, batch, accumulate, length, epochs, rate, floor, warmup, beta1, beta2, epsilon, "
+static void read_number(Elaborator *elaborator, Scope *scope, const Ast *at, const Ast *value,
+                        const char *name, Stage *stage) {
+  static const char known[] = "data, freeze, train, adamw, batch, accumulate, length, epochs, rate, floor, "
+                              "warmup, beta1, beta2, epsilon, "
                               "decay, clip";
   double number;
-  double *reals[] = {&stage->epochs, &stage->rate, &stage->floor, &stage->warmup, &stage->beta1, &stage->beta2,
-                     &stage->epsilon, &stage->weight_decay, &stage->clip};
-  static const char *const real_names[] = {"epochs", "rate", "floor", "warmup", "beta1", "beta2", "epsilon", "decay", "clip"};
+  double *reals[] = {&stage->epochs, &stage->rate,    &stage->floor,        &stage->warmup, &stage->beta1,
+                     &stage->beta2,  &stage->epsilon, &stage->weight_decay, &stage->clip};
+  static const char *const real_names[] = {"epochs", "rate",    "floor", "warmup", "beta1",
+                                           "beta2",  "epsilon", "decay", "clip"};
   int *wholes[] = {&stage->batch, &stage->accumulate, &stage->length};
   static const char *const whole_names[] = {"batch", "accumulate", "length"};
   if (!strcmp(name, "rate") && value->kind == AST_CALL) {
@@ -97,7 +110,8 @@ static void read_setting(Elaborator *elaborator, Scope *scope, const Ast *settin
       error_at(elaborator->diagnostics, first->span, "data is the name of a file, without .jsonl");
   } else if (!strcmp(name, "adamw")) {
     for (size_t i = 0; first->kind == AST_CALL && i < first->count; i++)
-      read_number(elaborator, scope, first->list[i], first->list[i]->a, first->list[i]->text ? first->list[i]->text : "rate", stage);
+      read_number(elaborator, scope, first->list[i], first->list[i]->a,
+                  first->list[i]->text ? first->list[i]->text : "rate", stage);
   } else {
     read_number(elaborator, scope, setting, first, name, stage);
   }
@@ -105,13 +119,16 @@ static void read_setting(Elaborator *elaborator, Scope *scope, const Ast *settin
 
 static void stage_overrides(Model *model, Scope *scope, Stage *stage) {
   Elaborator *elaborator = &model->elaborator;
-  const Ast *preset = model->options->preset ? find_declaration(model, AST_PRESET, model->options->preset) : NULL;
+  const Ast *preset =
+      model->options->preset ? find_declaration(model, AST_PRESET, model->options->preset) : NULL;
   for (size_t i = 0; preset && i < preset->count; i++) {
     const Ast *setting = preset->list[i];
-    if (strcmp(setting->text, stage->name) || setting->count != 1 || setting->list[0]->kind != AST_CALL) continue;
+    if (strcmp(setting->text, stage->name) || setting->count != 1 || setting->list[0]->kind != AST_CALL)
+      continue;
     const Ast *call = setting->list[0];
     for (size_t j = 0; j < call->count; j++)
-      read_number(elaborator, scope, call->list[j], call->list[j]->a, call->list[j]->text ? call->list[j]->text : "", stage);
+      read_number(elaborator, scope, call->list[j], call->list[j]->a,
+                  call->list[j]->text ? call->list[j]->text : "", stage);
   }
   size_t length = strlen(stage->name);
   for (size_t i = 0; i < model->options->define_count; i++) {
@@ -130,14 +147,21 @@ const Stage *model_stage(Model *model, const char *name) {
     const char *const *names;
     size_t count = model_stage_names(model, &names);
     for (size_t i = 0; i < count; i++) text_print(&known, "%s%s", i ? ", " : "", names[i]);
-    error_at(elaborator->diagnostics, model->file->span, "there is no stage `%s`; this file has: %s", name ? name : "",
-             count ? text_string(&known) : "none");
+    error_at(elaborator->diagnostics, model->file->span, "there is no stage `%s`; this file has: %s",
+             name ? name : "", count ? text_string(&known) : "none");
     text_free(&known);
     return NULL;
   }
   Stage *stage = ARENA_NEW(elaborator->arena, Stage);
-  *stage = (Stage){.name = ast->text, .rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8,
-                   .weight_decay = 0.01, .batch = 1, .accumulate = 1, .epochs = 1};
+  *stage = (Stage){.name = ast->text,
+                   .rate = 1e-3,
+                   .beta1 = 0.9,
+                   .beta2 = 0.999,
+                   .epsilon = 1e-8,
+                   .weight_decay = 0.01,
+                   .batch = 1,
+                   .accumulate = 1,
+                   .epochs = 1};
   for (size_t i = 0; i < ast->count; i++) read_setting(elaborator, file_scope(model), ast->list[i], stage);
   stage_overrides(model, file_scope(model), stage);
   if (!stage->data) error_at(elaborator->diagnostics, ast->span, "stage `%s` names no data", ast->text);
@@ -153,7 +177,8 @@ size_t model_stage_names(const Model *model, const char *const **names) {
   return count;
 }
 
-// ---- which parameters a stage trains ---------------------------------------------------------------------------
+// ---- which parameters a stage trains
+// ---------------------------------------------------------------------------
 
 // How many entries the list at `path` has: 1 + the largest N of a parameter "path.N....".
 static long list_length(const Graph *graph, const char *path) {
@@ -168,7 +193,8 @@ static long list_length(const Graph *graph, const char *path) {
   return most;
 }
 
-static bool list_bound(Elaborator *elaborator, Scope *scope, const Ast *ast, long count, long otherwise, long *bound) {
+static bool list_bound(Elaborator *elaborator, Scope *scope, const Ast *ast, long count, long otherwise,
+                       long *bound) {
   double number = (double)otherwise;
   if (ast && !setting_number(elaborator, scope, ast, &number)) return false;
   *bound = number < 0 ? (long)number + count : (long)number;
@@ -179,7 +205,8 @@ static size_t mark(Graph *graph, const char *path, bool trained) {
   size_t length = strlen(path), marked = 0;
   for (size_t i = 0; i < graph->input_count; i++) {
     Input *input = &graph->inputs[i];
-    bool inside = !length || (!strncmp(input->name, path, length) && (!input->name[length] || input->name[length] == '.'));
+    bool inside = !length || (!strncmp(input->name, path, length) &&
+                              (!input->name[length] || input->name[length] == '.'));
     if (input->role != INPUT_PARAM || !inside) continue;
     input->trained = trained;
     marked++;
@@ -200,7 +227,8 @@ static bool mark_selector(Model *model, const Ast *item, Graph *graph, bool trai
     const Ast *at = item->list[0];
     long count = list_length(graph, path), begin, end;
     if (at->kind == AST_SLICE) {
-      if (!list_bound(elaborator, scope, at->a, count, 0, &begin) || !list_bound(elaborator, scope, at->b, count, count, &end))
+      if (!list_bound(elaborator, scope, at->a, count, 0, &begin) ||
+          !list_bound(elaborator, scope, at->b, count, count, &end))
         return false;
     } else {
       if (!list_bound(elaborator, scope, at, count, 0, &begin)) return false;
@@ -225,13 +253,15 @@ bool model_select(Model *model, const char *name, Graph *graph) {
     for (size_t i = 0; stage && i < stage->count; i++) {
       const Ast *setting = stage->list[i];
       if (strcmp(setting->text, frozen ? "freeze" : "train")) continue;
-      for (size_t j = 0; j < setting->count; j++) good &= mark_selector(model, setting->list[j], graph, !frozen);
+      for (size_t j = 0; j < setting->count; j++)
+        good &= mark_selector(model, setting->list[j], graph, !frozen);
     }
   }
   return good;
 }
 
-// ---- template --------------------------------------------------------------------------------------------------
+// ---- template
+// --------------------------------------------------------------------------------------------------
 
 static const char *setting_string(Elaborator *elaborator, const Ast *setting, size_t at) {
   if (at < setting->count && setting->list[at]->kind == AST_STRING) return setting->list[at]->text;
@@ -271,7 +301,8 @@ const Template *model_template(Model *model) {
   return elaborator->diagnostics->errors > errors ? NULL : template;
 }
 
-// ---- preprocessing ---------------------------------------------------------------------------------------------
+// ---- preprocessing
+// ---------------------------------------------------------------------------------------------
 
 static const Ast *find_preprocess(Instance *instance, Instance **owner) {
   for (size_t i = 0; i < instance->ast->c->count; i++) {
@@ -290,7 +321,8 @@ static const Ast *find_preprocess(Instance *instance, Instance **owner) {
 
 static void read_triple(Elaborator *elaborator, Scope *scope, const Ast *setting, double *triple) {
   if (setting->count != 1 && setting->count != 3)
-    error_at(elaborator->diagnostics, setting->span, "`%s` takes one number, or one per channel", setting->text);
+    error_at(elaborator->diagnostics, setting->span, "`%s` takes one number, or one per channel",
+             setting->text);
   for (size_t i = 0; i < 3 && setting->count; i++)
     setting_number(elaborator, scope, setting->list[setting->count == 3 ? i : 0], &triple[i]);
 }
@@ -300,16 +332,23 @@ static void read_resize(Elaborator *elaborator, Scope *scope, const Ast *setting
   for (size_t i = 0; i < setting->count; i++) {
     const Ast *item = setting->list[i];
     double size;
-    if (item_is(item, "shortest")) preprocess->resize = RESIZE_SHORTEST;
-    else if (item_is(item, "exact")) preprocess->resize = RESIZE_EXACT;
-    else if (item_is(item, "none")) preprocess->resize = RESIZE_NONE;
-    else if (item_is(item, "bicubic")) preprocess->resample = RESAMPLE_BICUBIC;
-    else if (item_is(item, "bilinear")) preprocess->resample = RESAMPLE_BILINEAR;
-    else if (setting_number(elaborator, scope, item, &size)) preprocess->height = preprocess->width = (int)size;
+    if (item_is(item, "shortest"))
+      preprocess->resize = RESIZE_SHORTEST;
+    else if (item_is(item, "exact"))
+      preprocess->resize = RESIZE_EXACT;
+    else if (item_is(item, "none"))
+      preprocess->resize = RESIZE_NONE;
+    else if (item_is(item, "bicubic"))
+      preprocess->resample = RESAMPLE_BICUBIC;
+    else if (item_is(item, "bilinear"))
+      preprocess->resample = RESAMPLE_BILINEAR;
+    else if (setting_number(elaborator, scope, item, &size))
+      preprocess->height = preprocess->width = (int)size;
   }
 }
 
-static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess) {
+static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *setting,
+                            Preprocess *preprocess) {
   double number = 0;
   const char *name = setting->text;
   if (!strcmp(name, "resize")) {
@@ -325,9 +364,12 @@ static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *set
       preprocess->height = preprocess->width = (int)number;
   } else if (!strcmp(name, "scale") || !strcmp(name, "shift") || !strcmp(name, "channels")) {
     if (setting->count != 1 || !setting_number(elaborator, scope, setting->list[0], &number)) return;
-    if (*name == 'c') preprocess->channels = (int)number;
-    else if (name[1] == 'c') preprocess->scale = number;
-    else preprocess->shift = (int)number;
+    if (*name == 'c')
+      preprocess->channels = (int)number;
+    else if (name[1] == 'c')
+      preprocess->scale = number;
+    else
+      preprocess->shift = (int)number;
   } else {
     unknown_setting(elaborator, setting, "channels, resize, crop, scale, mean, std, shift and mirror");
   }
@@ -340,11 +382,15 @@ const Preprocess *model_preprocess(Model *model) {
   int errors = elaborator->diagnostics->errors;
   if (!ast) return NULL;
   Preprocess *preprocess = ARENA_NEW(elaborator->arena, Preprocess);
-  *preprocess = (Preprocess){.channels = 3, .scale = 1.0 / 255, .std = {1, 1, 1}, .resize = RESIZE_EXACT,
+  *preprocess = (Preprocess){.channels = 3,
+                             .scale = 1.0 / 255,
+                             .std = {1, 1, 1},
+                             .resize = RESIZE_EXACT,
                              .resample = RESAMPLE_BICUBIC};
   for (size_t i = 0; i < ast->count; i++) read_preprocess(elaborator, owner->scope, ast->list[i], preprocess);
   if (preprocess->height < 1 || preprocess->width < 1 || preprocess->height > 4096 ||
       (preprocess->channels != 1 && preprocess->channels != 3))
-    error_at(elaborator->diagnostics, ast->span, "preprocessing needs a size of 1 to 4096 and 1 or 3 channels");
+    error_at(elaborator->diagnostics, ast->span,
+             "preprocessing needs a size of 1 to 4096 and 1 or 3 channels");
   return elaborator->diagnostics->errors > errors ? NULL : preprocess;
 }

@@ -55,11 +55,11 @@ Value value_tensor(const Elaborator *elaborator, NodeId node, const char *const 
 
 const char *value_kind_name(const Value *value) {
   static const char *const names[] = {
-      [VALUE_ERROR] = "an error",          [VALUE_NUMBER] = "a number",     [VALUE_BOOL] = "true or false",
-      [VALUE_STRING] = "a text",           [VALUE_TENSOR] = "a tensor",     [VALUE_INDEX] = "an index",
-      [VALUE_LAZY] = "an equation",        [VALUE_PARAM] = "a parameter",   [VALUE_FUNCTION] = "a function",
-      [VALUE_BUILTIN] = "a function",      [VALUE_TYPE] = "a layer type",   [VALUE_INSTANCE] = "a layer",
-      [VALUE_MODULE] = "a module",         [VALUE_LIST] = "a list",
+      [VALUE_ERROR] = "an error",     [VALUE_NUMBER] = "a number",   [VALUE_BOOL] = "true or false",
+      [VALUE_STRING] = "a text",      [VALUE_TENSOR] = "a tensor",   [VALUE_INDEX] = "an index",
+      [VALUE_LAZY] = "an equation",   [VALUE_PARAM] = "a parameter", [VALUE_FUNCTION] = "a function",
+      [VALUE_BUILTIN] = "a function", [VALUE_TYPE] = "a layer type", [VALUE_INSTANCE] = "a layer",
+      [VALUE_MODULE] = "a module",    [VALUE_LIST] = "a list",
   };
   return names[value->kind];
 }

@@ -85,14 +85,16 @@ Value tensor_cast(Elaborator *elaborator, const Value *tensor, DType dtype) {
   return result;
 }
 
-static void report_missing(Elaborator *elaborator, Span span, const Value *x, const Value *y, const char *label) {
+static void report_missing(Elaborator *elaborator, Span span, const Value *x, const Value *y,
+                           const char *label) {
   Text left = {0}, right = {0};
   value_describe(elaborator, x, &left);
   value_describe(elaborator, y, &right);
-  error_at(elaborator->diagnostics, span,
-           "axes broadcast by name: %s and %s do not fit, neither holds all axes of the other (`%s` is only on "
-           "one side); an index equation can say which axes belong together",
-           text_string(&left), text_string(&right), label);
+  error_at(
+      elaborator->diagnostics, span,
+      "axes broadcast by name: %s and %s do not fit, neither holds all axes of the other (`%s` is only on "
+      "one side); an index equation can say which axes belong together",
+      text_string(&left), text_string(&right), label);
   text_free(&left);
   text_free(&right);
 }
@@ -106,8 +108,8 @@ static bool extents_fit(Elaborator *elaborator, Span span, const Value *x, const
     Text left = {0}, right = {0};
     extent_print(&left, here);
     extent_print(&right, there);
-    error_at(elaborator->diagnostics, span, "axis %s is %s here (line %d) but %s there (line %d)", x->labels[i],
-             text_string(&left),
+    error_at(elaborator->diagnostics, span, "axis %s is %s here (line %d) but %s there (line %d)",
+             x->labels[i], text_string(&left),
              span_line(elaborator->diagnostics->sources, elaborator->graph->nodes[x->node].span),
              text_string(&right),
              span_line(elaborator->diagnostics->sources, elaborator->graph->nodes[y->node].span));
@@ -149,7 +151,9 @@ bool tensor_join(Elaborator *elaborator, Scope *scope, Span span, Value *x, Valu
   const char *aliases[MAX_RANK];
   for (int i = 0; i < rank; i++) {
     int from = label_axis(lead, labels[i]), there = label_axis(other, labels[i]);
-    aliases[i] = from >= 0 && lead->aliases[from] ? lead->aliases[from] : there >= 0 ? other->aliases[there] : NULL;
+    aliases[i] = from >= 0 && lead->aliases[from] ? lead->aliases[from]
+                 : there >= 0                     ? other->aliases[there]
+                                                  : NULL;
   }
   *x = tensor_arrange(elaborator, x, rank, labels, extents);
   *y = tensor_arrange(elaborator, y, rank, labels, extents);

@@ -9,9 +9,9 @@ typedef struct Scope Scope;
 typedef struct Instance Instance;
 
 typedef enum ValueKind {
-  VALUE_ERROR,    // something was reported; poisons what uses it, silently
-  VALUE_NUMBER,   // known at compile time, or a run-time size (extent.symbol)
-  VALUE_BOOL,     // known at compile time
+  VALUE_ERROR,  // something was reported; poisons what uses it, silently
+  VALUE_NUMBER, // known at compile time, or a run-time size (extent.symbol)
+  VALUE_BOOL,   // known at compile time
   VALUE_STRING,
   VALUE_TENSOR,   // a node of the graph, its axes named by labels and, where an equation made it, by aliases
   VALUE_INDEX,    // an index variable of the equation around
@@ -31,22 +31,22 @@ typedef Value Builtin(struct Elaborator *elaborator, Scope *scope, const Ast *ca
 
 struct Value {
   ValueKind kind;
-  double number;       // NUMBER, BOOL
-  Extent extent;       // NUMBER that is a run-time size; INDEX
-  bool known;          // INDEX: its extent is known
-  const char *text;    // STRING; INDEX: its name; PARAM: its path
-  const char *label;   // INDEX: the label of the axis that it was first seen on, or NULL
-  NodeId node;         // TENSOR
-  int rank;            // TENSOR
+  double number;     // NUMBER, BOOL
+  Extent extent;     // NUMBER that is a run-time size; INDEX
+  bool known;        // INDEX: its extent is known
+  const char *text;  // STRING; INDEX: its name; PARAM: its path
+  const char *label; // INDEX: the label of the axis that it was first seen on, or NULL
+  NodeId node;       // TENSOR
+  int rank;          // TENSOR
   const char *labels[MAX_RANK];
   const char *aliases[MAX_RANK]; // or NULL
-  int parts;           // TENSOR made by split: 1 + the axis that a list of names takes apart; else 0
-  const Ast *ast;      // LAZY: the assignment; PARAM, FUNCTION, TYPE: the declaration
-  Scope *scope;        // LAZY, FUNCTION, TYPE, MODULE, PARAM: where its names are looked up
-  Instance *instance;  // INSTANCE; FUNCTION: self
-  Builtin *builtin;    // BUILTIN
-  const Value *list;   // LIST
-  size_t count;
+  int parts;          // TENSOR made by split: 1 + the axis that a list of names takes apart; else 0
+  const Ast *ast;     // LAZY: the assignment; PARAM, FUNCTION, TYPE: the declaration
+  Scope *scope;       // LAZY, FUNCTION, TYPE, MODULE, PARAM: where its names are looked up
+  Instance *instance; // INSTANCE; FUNCTION: self
+  Builtin *builtin;   // BUILTIN
+  const Value *list;  // LIST
+  size_t count;       // LIST; BUILTIN: how many arguments are values
 };
 
 typedef struct Binding {
@@ -79,17 +79,23 @@ typedef struct Elaborator {
   struct ParamSite { // which layer application made a parameter: two different ones must not share a path
     const char *name;
     const Ast *site;
-  } *sites;
+  } * sites;
   size_t site_count, site_capacity;
   const Ast *site; // the layer application being elaborated
+  struct Memo {    // what equations under way have evaluated to find their extents
+    const Ast *ast;
+    const Scope *scope;
+    Value value;
+  } * memos;
+  size_t memo_count, memo_capacity;
 } Elaborator;
 
-enum { MAX_CALL_DEPTH = 64 };
+enum { MAX_CALL_DEPTH = 64, MAX_ARGUMENTS = 24 };
 
 // ---- scope.c
 Scope *scope_new(Arena *arena, Scope *parent);
 void scope_set(Arena *arena, Scope *scope, const char *name, Value value); // replaces in the same scope
-Value *scope_find(Scope *scope, const char *name);                          // outwards; NULL: none
+Value *scope_find(Scope *scope, const char *name);                         // outwards; NULL: none
 bool scope_in_equation(const Scope *scope);
 Value value_error(void);
 Value value_number(double number);
@@ -98,13 +104,15 @@ Value value_bool(bool truth);
 Value value_string(const char *text);
 Value value_tensor(const Elaborator *elaborator, NodeId node, const char *const *labels);
 const char *value_kind_name(const Value *value); // "a tensor", "a number", for messages
-void value_describe(const Elaborator *elaborator, const Value *value, Text *text); // "x[B, T, D]" without the x
+void value_describe(const Elaborator *elaborator, const Value *value,
+                    Text *text); // "x[B, T, D]" without the x
 
 // ---- expression.c
 Value evaluate(Elaborator *elaborator, Scope *scope, const Ast *ast);
 // The value as a tensor: numbers become constants of `dtype`, index variables their iota, parameters inputs.
 bool to_tensor(Elaborator *elaborator, Value *value, DType dtype, Span span);
-bool to_extent(Elaborator *elaborator, const Value *value, Span span, Extent *extent); // reported when not whole
+bool to_extent(Elaborator *elaborator, const Value *value, Span span,
+               Extent *extent); // reported when not whole
 bool to_truth(Elaborator *elaborator, const Value *value, Span span, bool *truth);
 Value apply_binary(Elaborator *elaborator, Scope *scope, const Ast *at, const char *op, Value x, Value y);
 Value apply_unary(Elaborator *elaborator, const Ast *at, Op op, Value x);
@@ -136,6 +144,9 @@ typedef struct Affine {
 } Affine;
 bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine *affine);
 
+// What is indexed, evaluated once per equation; `scope` is the equation's own.
+Value evaluate_base(Elaborator *elaborator, Scope *scope, const Ast *ast);
+
 // ---- equation.c: statements and reductions over index variables
 void execute_assign(Elaborator *elaborator, Scope *scope, const Ast *assign);
 Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce);
@@ -146,7 +157,7 @@ Value evaluate_call(Elaborator *elaborator, Scope *scope, const Ast *call);
 Value evaluate_labelled(Elaborator *elaborator, Scope *scope, const Ast *labelled);
 // Runs statements; true when `return` was met.
 bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value *result);
-// Positional arguments, at most 24.
+// Positional arguments, at most MAX_ARGUMENTS.
 Value call_function(Elaborator *elaborator, const Ast *at, const Value *function, const Value *values,
                     size_t count);
 Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, const char *path);
@@ -156,6 +167,7 @@ Instance *instance_new(Elaborator *elaborator, Scope *scope, const Ast *ast, con
 extern const struct BuiltinRow {
   const char *name;
   Builtin *builtin;
+  size_t evaluated; // arguments from this one on are names of axes, not values
 } builtin_rows[];
 extern const size_t builtin_row_count;
 
@@ -167,7 +179,7 @@ struct Model {
   Scope *builtins;
   Scope **module_scopes; // as modules->list
   Instance *root;
-  const Ast *file;       // of the root model
+  const Ast *file; // of the root model
 };
 // Overrides of a configuration by preset and command line; false: none.
 bool model_override(Elaborator *elaborator, const char *path, const char *name, Value *value);
