@@ -14,7 +14,8 @@
 #include "compiler/kernel/kernel.h"
 #include "runtime/program.h"
 
-// ---- fuse.c ------------------------------------------------------------------------------------------------
+// ---- fuse.c
+// ------------------------------------------------------------------------------------------------
 
 // What became of one node. Every value that stays in memory although its reader could have absorbed it has a
 // reason and a cost, printed by --explain=fusion.
@@ -33,19 +34,21 @@ typedef enum Reason {
 extern const char *const reason_texts[REASON_COUNT];
 
 typedef struct Fusion {
-  uint32_t *group; // per node: the group (from 1) that stores it to memory; 0: absorbed, or an input
-  Reason *reason;  // per node
+  uint32_t *group;      // per node: the group (from 1) that stores it to memory; 0: absorbed, or an input
+  Reason *reason;       // per node
   uint32_t group_count; // groups are numbered in an order in which they can run
 } Fusion;
 
-// enabled = false: every node but views, constants and iotas is a group of its own (the slow twin of the tests).
+// enabled = false: every node but views, constants and iotas is a group of its own (the slow twin of the
+// tests).
 Fusion *fuse(const Graph *graph, bool enabled);
-void fusion_print(const Graph *graph, const Fusion *fusion, Text *text);   // --emit=fused: the graph by groups
+void fusion_print(const Graph *graph, const Fusion *fusion, Text *text); // --emit=fused: the graph by groups
 // One line per value kept in memory: kernel, value, model line, bytes for the given sizes, reason.
 void fusion_explain(const Graph *graph, const Fusion *fusion, const Sources *sources,
                     const int64_t symbols[SYMBOL_COUNT], Text *text);
 
-// ---- lower.c -------------------------------------------------------------------------------------------------
+// ---- lower.c
+// -------------------------------------------------------------------------------------------------
 
 typedef struct Lowered {
   Program program;  // program.codes[i] is the code of kernels[i], its name and work filled, its entry not yet
@@ -57,18 +60,8 @@ typedef struct Lowered {
 void lower(Arena *arena, const Graph *graph, const Fusion *fusion, const Sources *sources,
            const int64_t symbols[SYMBOL_COUNT], Lowered *lowered);
 
-// ---- plan.c: --emit=memory: arena, parameters, states, data by size; the peak and who is in it, by model line
+// ---- plan.c: --emit=memory: arena, parameters, states, data by size; the peak and who is in it, by model
+// line
 void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], Text *text);
-
-// ---- element.c: rules, internal to this folder
-typedef struct ElementContext {
-  const Graph *graph;
-  const Fusion *fusion;
-  Kernel *kernel;
-  uint32_t group;      // nodes of it are computed here, others are loaded
-  int *buffer_of_node; // per node: the kernel's buffer, or -1
-} ElementContext;
-// The element of `node` at `index` (one I64 per axis of the node's type) as an expression of the kernel.
-ExprId element(ElementContext *context, NodeId node, const ExprId *index);
 
 #endif
