@@ -43,6 +43,7 @@ static int run_command(const Options *options) {
   case COMMAND_CHAT: return run_chat(options, &stop);
   case COMMAND_CHECK: return run_check(options);
   case COMMAND_DRAW: return run_draw(options);
+  case COMMAND_PLOT: return run_plot(options);
   default: return run_compile(options);
   }
 }

@@ -16,7 +16,9 @@ enum {
   H = 1 << COMMAND_CHAT,
   K = 1 << COMMAND_CHECK,
   D = 1 << COMMAND_DRAW,
-  ALL = C | T | E | H | K | D,
+  P = 1 << COMMAND_PLOT,
+  MODELS = C | T | E | H | K | D,
+  ALL = MODELS | P,
   RUN = T | E | H | K
 };
 
@@ -35,10 +37,11 @@ static const Flag flags[] = {
     {"help", 'h', ALL, FLAG_SET, AT(help), 0, 0, 0, NULL, "print this text"},
     {"version", 0, ALL, FLAG_SET, AT(version), 0, 0, 0, NULL, "print the version"},
     {"target", 't', C | RUN, FLAG_TEXT, AT(target), 0, 0, 0, "T", "cpu (default), cuda, cuda:sm_80, ref"},
-    {"preset", 'p', ALL, FLAG_TEXT, AT(preset), 0, 0, 0, "P", "sizes by a preset of the model file"},
-    {"define", 'D', ALL, FLAG_LIST, AT(defines), AT(define_count), 0, 0, "PATH=VALUE",
+    {"preset", 'p', MODELS, FLAG_TEXT, AT(preset), 0, 0, 0, "P", "sizes by a preset of the model file"},
+    {"define", 'D', MODELS, FLAG_LIST, AT(defines), AT(define_count), 0, 0, "PATH=VALUE",
      "set one size, as in -D vision.width=96"},
-    {"stage", 's', ALL, FLAG_TEXT, AT(stage), 0, 0, 0, "S", "stage of the model file (default: its first)"},
+    {"stage", 's', MODELS, FLAG_TEXT, AT(stage), 0, 0, 0, "S",
+     "stage of the model file (default: its first)"},
     {"dtype", 0, C | RUN, FLAG_TEXT, AT(dtype), 0, 0, 0, "TYPE",
      "f32 (default) or bf16: activations between kernels"},
     {"threads", 'j', C | RUN, FLAG_WHOLE, AT(threads), 0, 0, 1024, "N", "threads (default: one per core)"},
@@ -48,7 +51,7 @@ static const Flag flags[] = {
      "positions: for tables, or the longest sample"},
     {"emit", 0, C, FLAG_TEXT, AT(emit), 0, 0, 0, "FORM",
      "print a form: ast graph grad fused kernels memory llvm asm c cuda ptx cubin dot svg"},
-    {"output", 'o', C | D, FLAG_TEXT, AT(output), 0, 0, 0, "FILE",
+    {"output", 'o', C | D | P, FLAG_TEXT, AT(output), 0, 0, 0, "FILE",
      "write there; a folder gets one file per kernel"},
     {"kernel", 0, C, FLAG_TEXT, AT(kernel), 0, 0, 0, "NAME", "only kernels whose name holds NAME"},
     {"explain", 0, C, FLAG_TEXT, AT(explain), 0, 0, 0, "TOPIC", "fusion: why each value stays in memory"},
@@ -101,6 +104,7 @@ static const struct CommandRow {
     [COMMAND_CHAT] = {"chat", "MODEL.vlm --weights DIR [--image F --prompt P]", "talk about a picture"},
     [COMMAND_CHECK] = {"check", "MODEL.vlm --stage S --data DIR",
                        "prove before step one that weights, data and mask fit"},
+    [COMMAND_PLOT] = {"plot", "RUN... [-o FILE.svg]", "loss curves of runs as SVG"},
     [COMMAND_DRAW] = {"draw", "MODEL.vlm [-o FILE.svg]",
                       "the architecture as SVG: blocks, shapes, what is frozen"},
 };
@@ -188,10 +192,12 @@ bool options_read(int count, char **words, Options *options, Failure *failure) {
       plain = true;
     else if (!plain && words[at][0] == '-' && words[at][1]) {
       if (!read_flag(count, words, &at, options, failure)) return false;
-    } else if (!options->model)
-      options->model = words[at];
-    else
-      return fail(failure, "one model file is expected, found also `%.200s`", words[at]);
+    } else {
+      bool room = options->more_count < (options->command == COMMAND_PLOT ? OPTIONS_MAX_LIST : 1);
+      if (!room) return fail(failure, "one model file is expected, found also `%.200s`", words[at]);
+      if (!options->model) options->model = words[at];
+      options->more[options->more_count++] = words[at];
+    }
   }
   return true;
 }

@@ -16,6 +16,7 @@ typedef enum Command {
   COMMAND_CHAT,
   COMMAND_CHECK,
   COMMAND_DRAW,
+  COMMAND_PLOT,
   COMMAND_COUNT
 } Command;
 
@@ -23,7 +24,9 @@ enum { OPTIONS_MAX_LIST = 64 };
 
 typedef struct Options {
   Command command;
-  const char *model;
+  const char *model;                  // the first word that is no option
+  const char *more[OPTIONS_MAX_LIST]; // plot: all such words
+  int more_count;
   bool help, version, list_passes, list_ops;
   // compiling
   const char *target, *preset, *stage, *dtype, *program;

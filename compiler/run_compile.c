@@ -2,6 +2,7 @@
 #include "compiler/commands.h"
 
 #include "runtime/files.h"
+#include "runtime/plot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -127,4 +128,13 @@ int run_draw(const Options *options) {
   Options copy = *options;
   copy.emit = "svg";
   return run_compile(&copy);
+}
+
+int run_plot(const Options *options) {
+  Job job = {.arena = arena_new(), .options = options};
+  Text svg = {0};
+  bool good = plot_losses(options->more, (size_t)options->more_count, &svg, &job.failure) &&
+              write_text(&job, options->output, &svg);
+  text_free(&svg);
+  return job_close(&job, good);
 }
