@@ -1,18 +1,28 @@
 #!/bin/sh
-# Runs every test program it is given and adds up their closing lines; a crash counts as one failure.
+# Runs every test (a program or a script) that it is given and adds up their closing lines; a crash counts as one
+# failure. Logs go to $BUILD/tests.
+build=${BUILD:-build}
 passed=0 failed=0 skipped=0
 for test in "$@"; do
-  log="$test.log"
+  name=$(basename "$test")
+  log="$build/tests/$name.log"
   start=$(date +%s)
-  timeout 600 "$test" >"$log" 2>&1
+  case $test in
+  *.sh) BUILD=$build timeout 900 sh "$test" >"$log" 2>&1 ;;
+  *) timeout 600 "$test" >"$log" 2>&1 ;;
+  esac
   status=$?
   line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
-  set -- $(printf '%s' "$line" | tr -cd '0-9 ')
-  [ "$status" -le 1 ] && [ -n "$line" ] || { set -- "${1:-0}" "$((${2:-0} + 1))" "${3:-0}"; echo "$test: ended with status $status"; }
-  passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
-  grep -E 'FAILED|^skipped|ERROR: ' "$log"
+  good=$(echo "$line" | sed -n 's/^\([0-9]*\) passed.*/\1/p') bad=$(echo "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
+  skip=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped.*/\1/p')
+  if [ "$status" -gt 1 ] || [ -z "$line" ]; then
+    bad=$((${bad:-0} + 1))
+    echo "$name: ended with status $status"
+  fi
+  passed=$((passed + ${good:-0})) failed=$((failed + ${bad:-0})) skipped=$((skipped + ${skip:-0}))
+  grep -E 'FAILED|^skipped|ERROR: ' "$log" | head -n 40
   [ "$status" -eq 0 ] || tail -n 15 "$log"
-  printf '%-40s %s (%s s)\n' "$(basename "$test")" "$line" "$(($(date +%s) - start))"
+  printf '%-28s %s (%s s)\n' "$name" "$line" "$(($(date +%s) - start))"
 done
 if [ "$skipped" -gt 0 ]; then echo "$passed passed, $failed failed, $skipped skipped"; else echo "$passed passed, $failed failed"; fi
 [ "$failed" -eq 0 ]
