@@ -1,0 +1,113 @@
+// Pixels -> what the model reads: channels, resizing and cropping by the recipe, augmentation, floats.
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/counter.h"
+#include "runtime/picture_parts.h"
+
+// A copy with 1 or 3 channels; grey is ITU-R 601-2 luma in Pillow's fixed point. A grey picture stays grey
+// here even where RGB is asked for: the three channels would be the same.
+static Picture with_channels(const Picture *picture, int channels) {
+  size_t pixels = (size_t)picture->width * (size_t)picture->height;
+  int kept = channels == 1 || picture->channels == 1 ? 1 : 3;
+  Picture copy = {picture->width, picture->height, kept, malloc(pixels * (size_t)kept)};
+  if (!copy.pixels) die("out of memory");
+  const uint8_t *in = picture->pixels;
+  if (kept == picture->channels)
+    memcpy(copy.pixels, in, pixels * (size_t)kept);
+  else
+    for (size_t i = 0; i < pixels; i++, in += 3)
+      copy.pixels[i] = (uint8_t)((in[0] * 19595u + in[1] * 38470u + in[2] * 7471u + 0x8000) >> 16);
+  return copy;
+}
+
+// The size before cropping: both sides cover the recipe's, one exactly; the other is rounded down.
+static void covering_size(const Picture *picture, const Preprocess *preprocess, int64_t *width,
+                          int64_t *height) {
+  int64_t w = picture->width, h = picture->height;
+  *width = preprocess->width, *height = preprocess->height;
+  if (w * preprocess->height <= h * preprocess->width)
+    *height = *width * h / w;
+  else
+    *width = *height * w / h;
+}
+
+static bool resize_by_recipe(Picture *picture, const Preprocess *preprocess, const char *name,
+                             Failure *failure) {
+  int64_t width = preprocess->width, height = preprocess->height;
+  if (preprocess->resize == RESIZE_SHORTEST) covering_size(picture, preprocess, &width, &height);
+  if (picture->width == width && picture->height == height) return true;
+  if (preprocess->resize == RESIZE_NONE)
+    return fail(failure, "%s: is %d x %d pixels, but the model takes %d x %d and does not resize", name,
+                picture->width, picture->height, preprocess->width, preprocess->height);
+  if (width > PICTURE_MAX_SIDE || height > PICTURE_MAX_SIDE)
+    return fail(failure, "%s: is %d x %d pixels, too narrow to be scaled to %d x %d", name, picture->width,
+                picture->height, preprocess->width, preprocess->height);
+  Picture resized;
+  if (!picture_resize(picture, (int)width, (int)height, preprocess->resample, &resized, failure))
+    return false;
+  picture_free(picture);
+  *picture = resized;
+  return true;
+}
+
+// The middle of the picture, each pixel in as many channels as the recipe has.
+static void crop(const Picture *picture, const Preprocess *preprocess, uint8_t *out) {
+  int left = (picture->width - preprocess->width) / 2, top = (picture->height - preprocess->height) / 2;
+  int channels = preprocess->channels;
+  for (int y = 0; y < preprocess->height; y++) {
+    const uint8_t *in = picture->pixels + ((size_t)(top + y) * (size_t)picture->width + (size_t)left) *
+                                              (size_t)picture->channels;
+    for (int x = 0; x < preprocess->width; x++, in += picture->channels)
+      for (int c = 0; c < channels; c++) *out++ = in[picture->channels == 1 ? 0 : c];
+  }
+}
+
+bool picture_prepare(const Picture *picture, const Preprocess *preprocess, const char *name, uint8_t *out,
+                     Failure *failure) {
+  Picture copy = with_channels(picture, preprocess->channels);
+  bool good = resize_by_recipe(&copy, preprocess, name, failure);
+  if (good) crop(&copy, preprocess, out);
+  picture_free(&copy);
+  return good;
+}
+
+static int draw_shift(int shift, uint64_t bits) {
+  return (int)counter_below(bits, 2 * (uint64_t)shift + 1) - shift;
+}
+
+Augmentation picture_augmentation(const Preprocess *preprocess, uint64_t seed, uint64_t epoch,
+                                  uint64_t sample) {
+  const uint64_t stream = 0x7069637475726500; // apart from the loader's other draws
+  uint64_t key = counter_random(seed, stream, epoch, sample);
+  int shift = preprocess->shift > 0 ? preprocess->shift : 0;
+  return (Augmentation){.right = draw_shift(shift, counter_mix(key + 1)),
+                        .down = draw_shift(shift, counter_mix(key + 2)),
+                        .mirror = preprocess->mirror && (counter_mix(key + 3) >> 63)};
+}
+
+static float normalised(const Preprocess *preprocess, int channel, int byte) {
+  return (float)((byte * preprocess->scale - preprocess->mean[channel]) / preprocess->std[channel]);
+}
+
+void picture_normalise(const Preprocess *preprocess, const uint8_t *bytes, const Augmentation *augmentation,
+                       float *out) {
+  static const Augmentation none = {0};
+  if (!augmentation) augmentation = &none;
+  int channels = preprocess->channels, width = preprocess->width, height = preprocess->height;
+  for (int c = 0; c < channels; c++) {
+    float value[256]; // of each byte
+    for (int byte = 0; byte < 256; byte++) value[byte] = normalised(preprocess, c, byte);
+    for (int y = 0; y < height; y++) {
+      int from = y - augmentation->down;
+      const uint8_t *row =
+          from >= 0 && from < height ? bytes + (size_t)from * (size_t)width * (size_t)channels : NULL;
+      for (int x = 0; x < width; x++) {
+        int at = x - augmentation->right;
+        bool inside = row && at >= 0 && at < width;
+        if (augmentation->mirror) at = width - 1 - at;
+        *out++ = value[inside ? row[at * channels + c] : 0];
+      }
+    }
+  }
+}
