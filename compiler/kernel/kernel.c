@@ -4,6 +4,7 @@
 
 #include "runtime/base/failure.h"
 
+#include <ctype.h>
 #include <string.h>
 
 const ScalarInfo scalar_table[SCALAR_COUNT] = {
@@ -14,10 +15,22 @@ const ScalarInfo scalar_table[SCALAR_COUNT] = {
 
 const char *const anchor_names[ANCHOR_COUNT] = {"map", "row", "column", "dot", "scatter"};
 
+// Names are kept in the letters that the text form has; what else an author wrote becomes `_`.
+static char *clean_name(Arena *arena, const char *name) {
+  char *copy = arena_copy(arena, *name ? name : "_", *name ? strlen(name) : 1);
+  for (char *c = copy; *c; c++)
+    if (!isalnum((unsigned char)*c) && *c != '_' && *c != '.' && *c != '\'') *c = '_';
+  if (isdigit((unsigned char)*copy)) return arena_print(arena, "_%s", copy);
+  return copy;
+}
+
 Kernel *kernel_new(Arena *arena, const char *name) {
   Kernel *kernel = ARENA_NEW(arena, Kernel);
   kernel->arena = arena;
-  kernel->name = arena_copy(arena, name, strlen(name));
+  char *clean = clean_name(arena, name);
+  for (char *c = clean; *c; c++)
+    if (*c == '.' || *c == '\'') *c = '_'; // an identifier: it names the function
+  kernel->name = clean;
   kernel->expr_capacity = 64;
   kernel->exprs = ARENA_ARRAY(arena, Expr, kernel->expr_capacity);
   kernel->facts = ARENA_ARRAY(arena, ExprFacts, kernel->expr_capacity);
@@ -27,10 +40,10 @@ Kernel *kernel_new(Arena *arena, const char *name) {
 
 int kernel_axis(Kernel *kernel, const char *name, Extent extent) {
   if (kernel->axis_count == KERNEL_MAX_AXES) die("kernel %s has too many axes", kernel->name);
-  char *unique = arena_copy(kernel->arena, name, strlen(name));
+  char *clean = clean_name(kernel->arena, name), *unique = clean;
   for (int i = 0, suffix = 2; i < kernel->axis_count; i++)
     if (!strcmp(kernel->axes[i].name, unique)) {
-      unique = arena_print(kernel->arena, "%s%d", name, suffix++);
+      unique = arena_print(kernel->arena, "%s%d", clean, suffix++);
       i = -1;
     }
   kernel->axes[kernel->axis_count] = (KernelAxis){unique, extent};
@@ -43,10 +56,10 @@ int kernel_buffer(Kernel *kernel, const char *name, DType dtype, int rank, const
   if (rank > KERNEL_MAX_RANK) die("kernel %s: buffer %s has rank %d", kernel->name, name, rank);
   KernelBuffer *buffer = &kernel->buffers[kernel->buffer_count];
   *buffer = (KernelBuffer){.dtype = dtype, .rank = rank, .use = use};
-  char *unique = arena_copy(kernel->arena, name, strlen(name));
+  char *clean = clean_name(kernel->arena, name), *unique = clean;
   for (int i = 0, suffix = 2; i < kernel->buffer_count; i++)
     if (!strcmp(kernel->buffers[i].name, unique)) {
-      unique = arena_print(kernel->arena, "%s%d", name, suffix++);
+      unique = arena_print(kernel->arena, "%s%d", clean, suffix++);
       i = -1;
     }
   buffer->name = unique;
