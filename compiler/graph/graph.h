@@ -212,6 +212,8 @@ typedef struct Tensor {
 // Only for small graphs: tests, gradient checks, folding of constants.
 void graph_evaluate(const Graph *graph, Arena *arena, const int64_t symbols[SYMBOL_COUNT], const Tensor *inputs,
                     Tensor *outputs);
+// One element of an elementwise operation; dtype: of the result, which tells whole from real division.
+double evaluate_element(Op op, DType dtype, double x, double y, double z);
 
 // ---- passes/: each file exports one function of its own name; see passes/passes.h
 

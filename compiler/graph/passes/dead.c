@@ -1,0 +1,34 @@
+// Drops what no output needs, inputs included; an input that an output replaces stays.
+// Needs: a verified graph. Keeps: the outputs' values, the order of what stays.
+#include "compiler/graph/passes/passes.h"
+
+#include <string.h>
+
+static void mark(const Graph *graph, bool *needed) {
+  for (size_t i = 0; i < graph->output_count; i++) {
+    const Output *output = &graph->outputs[i];
+    needed[output->node] = true;
+    for (size_t j = 0; output->update && j < graph->input_count; j++)
+      if (!strcmp(graph->inputs[j].name, output->name)) needed[graph->inputs[j].node] = true;
+  }
+  for (NodeId id = (NodeId)graph->count - 1; id; id--)
+    for (int i = 0; needed[id] && i < op_table[graph->nodes[id].op].inputs; i++)
+      needed[graph->nodes[id].in[i]] = true;
+}
+
+Graph *dead(Graph *graph) {
+  Arena *scratch = arena_new();
+  bool *needed = ARENA_ARRAY(scratch, bool, graph->count);
+  NodeId *renamed = ARENA_ARRAY(scratch, NodeId, graph->count);
+  mark(graph, needed);
+  Graph *result = graph_new_like(graph);
+  for (NodeId id = 1; id < graph->count; id++) {
+    NodeId inputs[MAX_INPUTS];
+    for (int i = 0; i < MAX_INPUTS; i++) inputs[i] = renamed[graph->nodes[id].in[i]];
+    if (needed[id]) renamed[id] = graph_copy_node(result, graph, id, inputs);
+  }
+  for (size_t i = 0; i < graph->output_count; i++)
+    graph_output(result, graph->outputs[i].name, renamed[graph->outputs[i].node], graph->outputs[i].update);
+  arena_free(scratch);
+  return result;
+}
