@@ -1,0 +1,656 @@
+// Gradients against central differences in f64, operation by operation and element by element; what is frozen
+// leaves no backward nodes; the optimizer against naked loops.
+#include "compiler/graph/passes/passes.h"
+#include "tests/check.h"
+
+// Central differences with step h are off by h^2/6 * |f'''| + 2^-53 * |f| / h. With h = 1e-5 and the
+// functions here (|f| and |f'''| below 1e3) that is under 2e-8 + 2e-8; a wrong rule is off by far more than
+// 1e-6.
+static const double step = 1e-5, tolerance = 1e-6;
+
+static const int64_t symbols[SYMBOL_COUNT] = {0, 2, 3, 0, 3};
+
+// ---- values
+// ------------------------------------------------------------------------------------------------
+
+static uint32_t state = 1;
+static double uniform(double low, double high) {
+  state = state * 1664525u + 1013904223u;
+  return low + (high - low) * (double)(state >> 8) / (double)(1 << 24);
+}
+
+static Type type_of(DType dtype, int rank, const int64_t *extents) {
+  static const char *const labels[MAX_RANK] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+  Type type = {.dtype = dtype, .rank = rank};
+  for (int i = 0; i < rank; i++) type.axes[i] = (Axis){labels[i], extent_constant(extents[i])};
+  return type;
+}
+#define EXTENTS(...)                                                                                         \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
+
+static NodeId parameter(Graph *graph, const char *name, int rank, const int64_t *extents) {
+  NodeId node = graph_input(graph, name, INPUT_PARAM, type_of(DTYPE_F64, rank, extents));
+  graph_find_input(graph, name)->trained = true;
+  return node;
+}
+
+static NodeId data(Graph *graph, const char *name, DType dtype, int rank, const int64_t *extents) {
+  return graph_input(graph, name, INPUT_DATA, type_of(dtype, rank, extents));
+}
+
+static Tensor *make_values(const Graph *graph, Arena *arena, double low, double high) {
+  Tensor *inputs = ARENA_ARRAY(arena, Tensor, graph->input_count + 1);
+  for (size_t i = 0; i < graph->input_count; i++) {
+    Tensor *tensor = &inputs[i];
+    tensor->type = graph->nodes[graph->inputs[i].node].type;
+    for (int j = 0; j < tensor->type.rank; j++)
+      tensor->type.axes[j].extent = extent_constant(extent_value(tensor->type.axes[j].extent, symbols));
+    int64_t count = type_elements(&tensor->type, symbols);
+    bool whole = !dtype_is_float(tensor->type.dtype);
+    tensor->data = ARENA_ARRAY(arena, double, count);
+    for (int64_t j = 0; j < count; j++) tensor->data[j] = whole ? floor(uniform(-1, 6)) : uniform(low, high);
+  }
+  return inputs;
+}
+
+static Tensor evaluate_output(const Graph *graph, Arena *arena, const Tensor *inputs, const char *name) {
+  Tensor *outputs = ARENA_ARRAY(arena, Tensor, graph->output_count + 1);
+  graph_evaluate(graph, arena, symbols, inputs, outputs);
+  for (size_t i = 0; i < graph->output_count; i++)
+    if (!strcmp(graph->outputs[i].name, name)) return outputs[i];
+  return (Tensor){0};
+}
+
+// ---- one check
+// -----------------------------------------------------------------------------------------------
+
+static void check_parameter(const Graph *forward, const Graph *whole, Tensor *inputs, size_t input,
+                            const char *what) {
+  Arena *arena = arena_new();
+  const char *name = arena_print(arena, "gradient:%s", forward->inputs[input].name);
+  Tensor slope = evaluate_output(whole, arena, inputs, name);
+  CHECK(slope.data != NULL, "%s: no %s", what, name);
+  CHECK(!slope.data || type_equal(&slope.type, &inputs[input].type), "%s: type of %s", what, name);
+  int64_t count = slope.data ? type_elements(&slope.type, symbols) : 0, wrong = 0;
+  for (int64_t i = 0; i < count; i++) {
+    double *value = &inputs[input].data[i], saved = *value;
+    *value = saved + step;
+    double above = evaluate_output(forward, arena, inputs, "loss").data[0];
+    *value = saved - step;
+    double below = evaluate_output(forward, arena, inputs, "loss").data[0];
+    *value = saved;
+    double expected = (above - below) / (2 * step), error = fabs(expected - slope.data[i]);
+    if (error <= tolerance * fmax(1, fabs(expected))) continue;
+    if (!wrong++)
+      printf("%s: %s[%lld] is %.9g, expected %.9g\n", what, name, (long long)i, slope.data[i], expected);
+  }
+  CHECK(!wrong, "%s: %lld of %lld elements of %s", what, (long long)wrong, (long long)count, name);
+  arena_free(arena);
+}
+
+static void verify(const Graph *graph, const char *what) {
+  Text reason = {0};
+  CHECK(graph_verify(graph, &reason), "%s: %s", what, text_string(&reason));
+  text_free(&reason);
+}
+
+// The loss is a sum of y's elements with random weights.
+static void finish_loss(Graph *graph, NodeId y) {
+  Type type = *graph_type(graph, y);
+  NodeId weight = graph_input(graph, "weight", INPUT_DATA, type);
+  NodeId product = graph_binary(graph, OP_MUL, y, weight);
+  graph_output(graph, "loss", graph_reduce(graph, OP_SUM, product, (1u << type.rank) - 1), false);
+}
+
+// y's gradients towards all trained parameters, with values from low to high.
+static void check_gradients(Graph *graph, NodeId y, const char *what, double low, double high) {
+  finish_loss(graph, y);
+  Graph *whole = gradient(graph);
+  verify(whole, what);
+  Tensor *inputs = make_values(graph, graph->arena, low, high);
+  for (size_t i = 0; i < graph->input_count; i++)
+    if (graph->inputs[i].trained) check_parameter(graph, whole, inputs, i, what);
+}
+
+static Graph *begin(Arena **arena) {
+  *arena = arena_new();
+  return graph_new(*arena, "test");
+}
+
+// ---- operations
+// ----------------------------------------------------------------------------------------------
+
+static void test_unary(void) {
+  static const struct {
+    Op op;
+    double low, high;
+  } rows[] = {
+      {OP_NEG, -2, 2},    {OP_ABS, -2, 2}, {OP_EXP, -2, 2}, {OP_LOG, 0.5, 3}, {OP_SQRT, 0.5, 3},
+      {OP_RSQRT, 0.5, 3}, {OP_SIN, -3, 3}, {OP_COS, -3, 3}, {OP_TANH, -2, 2}, {OP_ERF, -2, 2},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    Arena *arena;
+    Graph *graph = begin(&arena);
+    NodeId x = parameter(graph, "x", EXTENTS(5, 7));
+    check_gradients(graph, graph_unary(graph, rows[i].op, x), op_table[rows[i].op].name, rows[i].low,
+                    rows[i].high);
+    arena_free(arena);
+  }
+}
+
+static void test_binary(void) {
+  static const Op ops[] = {OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_POW, OP_MIN, OP_MAX};
+  for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+    Arena *arena;
+    Graph *graph = begin(&arena);
+    NodeId x = parameter(graph, "x", EXTENTS(3, 5)), y = parameter(graph, "y", EXTENTS(3, 5));
+    check_gradients(graph, graph_binary(graph, ops[i], x, y), op_table[ops[i]].name, 0.5, 2.5);
+    arena_free(arena);
+    graph = begin(&arena);
+    x = parameter(graph, "x", EXTENTS(3, 5)), y = parameter(graph, "y", 0, NULL);
+    check_gradients(graph, graph_binary(graph, ops[i], x, y), "with a rank-0 operand", 0.5, 2.5);
+    arena_free(arena);
+  }
+}
+
+static void test_constant_powers(void) {
+  static const double exponents[] = {0, 1, 2, 3, -1, 0.5, 1.7, -2};
+  for (size_t i = 0; i < sizeof exponents / sizeof *exponents; i++) {
+    Arena *arena;
+    Graph *graph = begin(&arena);
+    NodeId x = parameter(graph, "x", EXTENTS(4)), n = graph_constant(graph, exponents[i], DTYPE_F64);
+    NodeId y = graph_binary(graph, OP_ADD, graph_binary(graph, OP_POW, x, n), x);
+    check_gradients(graph, y, "pow by a number", 0.5, 2.5);
+    Graph *whole = gradient(graph);
+    size_t powers = 0;
+    for (NodeId id = (NodeId)graph->count; id < whole->count; id++) powers += whole->nodes[id].op == OP_POW;
+    CHECK(powers == (exponents[i] == 1.7 || exponents[i] == -2), "x^%g", exponents[i]);
+    arena_free(arena);
+  }
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", EXTENTS(5)), two = graph_constant(graph, 2, DTYPE_F64);
+  check_gradients(graph, graph_binary(graph, OP_POW, x, two), "square of negative numbers", -2, 2);
+  arena_free(arena);
+}
+
+static void test_select_and_casts(void) {
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", EXTENTS(3, 4)), y = parameter(graph, "y", EXTENTS(3, 4));
+  NodeId switches = data(graph, "switch", DTYPE_F64, EXTENTS(3, 4));
+  NodeId condition = graph_binary(graph, OP_LESS, switches, graph_constant(graph, 0, DTYPE_F64));
+  NodeId square = graph_binary(graph, OP_MUL, x, x);
+  check_gradients(graph, graph_select(graph, condition, square, y), "select", -2, 2);
+  arena_free(arena);
+
+  graph = begin(&arena);
+  x = parameter(graph, "x", EXTENTS(6));
+  NodeId stopped = graph_unary(graph, OP_STOP, graph_binary(graph, OP_MUL, x, x));
+  graph_output(graph, "loss", graph_reduce(graph, OP_SUM, graph_binary(graph, OP_MUL, x, stopped), 1), false);
+  Graph *whole = gradient(graph);
+  Tensor *inputs = make_values(graph, arena, -2, 2);
+  Tensor slope = evaluate_output(whole, arena, inputs, "gradient:x");
+  for (int i = 0; i < 6; i++) {
+    double value = inputs[0].data[i];
+    CHECK(fabs(slope.data[i] - value * value) < 1e-12, "stop: %g", slope.data[i]);
+  }
+  arena_free(arena);
+
+  graph = begin(&arena);
+  x = graph_input(graph, "x", INPUT_PARAM, type_of(DTYPE_F32, EXTENTS(3)));
+  graph_find_input(graph, "x")->trained = true;
+  NodeId wide = graph_cast(graph, x, DTYPE_F64);
+  graph_output(graph, "loss", graph_reduce(graph, OP_SUM, graph_binary(graph, OP_MUL, wide, wide), 1), false);
+  whole = gradient(graph);
+  verify(whole, "cast");
+  slope = evaluate_output(whole, arena, make_values(graph, arena, 1, 1), "gradient:x");
+  CHECK(slope.type.dtype == DTYPE_F32 && slope.data[0] == 2, "cast: %g", slope.data[0]);
+  arena_free(arena);
+}
+
+// What is equal shares the gradient evenly, as in PyTorch's maximum, minimum and amax.
+static void test_ties(void) {
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", EXTENTS(4)), y = parameter(graph, "y", EXTENTS(4));
+  NodeId sum = graph_binary(graph, OP_ADD, graph_reduce(graph, OP_REDMAX, x, 1),
+                            graph_reduce(graph, OP_SUM, graph_binary(graph, OP_MAX, x, y), 1));
+  graph_output(graph, "loss", sum, false);
+  Graph *whole = gradient(graph);
+  double left[] = {1, 3, 3, 2}, right[] = {1, 2, 4, 2};
+  Tensor *inputs = make_values(graph, arena, 0, 1);
+  memcpy(inputs[0].data, left, sizeof left);
+  memcpy(inputs[1].data, right, sizeof right);
+  Tensor of_x = evaluate_output(whole, arena, inputs, "gradient:x");
+  Tensor of_y = evaluate_output(whole, arena, inputs, "gradient:y");
+  double expected_x[] = {0.5, 1.5, 0.5, 0.5}, expected_y[] = {0.5, 0, 1, 0.5};
+  for (int i = 0; i < 4; i++) {
+    CHECK(of_x.data[i] == expected_x[i], "x[%d]: %g", i, of_x.data[i]);
+    CHECK(of_y.data[i] == expected_y[i], "y[%d]: %g", i, of_y.data[i]);
+  }
+  arena_free(arena);
+}
+
+static Axis axis(const char *label, int64_t extent) { return (Axis){label, extent_constant(extent)}; }
+
+// A view of x, squared, so that the gradient depends on the place.
+static void check_view(Graph *graph, NodeId view, const char *what) {
+  check_gradients(graph, graph_binary(graph, OP_MUL, view, view), what, -2, 2);
+}
+
+static void test_arrange(void) {
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", EXTENTS(2, 3, 5));
+  Axis axes[] = {axis("c", 5), axis("n", 3), axis("a", 2), axis("b", 3), axis("m", 2)};
+  check_view(graph, graph_arrange(graph, x, 5, axes, (int8_t[]){2, -1, 0, 1, -1}), "arrange");
+  arena_free(arena);
+  graph = begin(&arena);
+  x = parameter(graph, "x", 0, NULL);
+  check_view(graph, graph_arrange(graph, x, 2, (Axis[]){axis("a", 2), axis("b", 3)}, (int8_t[]){-1, -1}),
+             "spread");
+  arena_free(arena);
+}
+
+static void test_split_merge(void) {
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", EXTENTS(3, 12, 2));
+  NodeId parts = graph_split(graph, x, 1, 3, (Axis[]){axis("p", 2), axis("q", 3), axis("r", 2)});
+  check_view(graph, graph_merge(graph, parts, 2, 3, "qrc"), "split and merge");
+  arena_free(arena);
+}
+
+static void test_windows(void) {
+  static const struct {
+    int64_t outer, inner, start, stride;
+  } rows[] = {
+      {7, 3, -1, 1}, {3, 3, 0, 2}, {5, 2, -3, 3}, {2, 2, 1, 3}, {4, 1, -2, 1},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    Arena *arena;
+    Graph *graph = begin(&arena);
+    NodeId x = parameter(graph, "x", EXTENTS(2, 7, 3));
+    NodeId window = graph_window(graph, x, 1, axis("o", rows[i].outer), axis("i", rows[i].inner),
+                                 rows[i].start, rows[i].stride);
+    check_view(graph, window, "window");
+    arena_free(arena);
+    graph = begin(&arena);
+    x = parameter(graph, "x", EXTENTS(2, rows[i].outer, rows[i].inner, 3));
+    check_view(graph, graph_fold(graph, x, 1, axis("p", 7), rows[i].start, rows[i].stride), "fold");
+    arena_free(arena);
+  }
+}
+
+static void test_pieces(void) {
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", EXTENTS(3, 7));
+  check_view(graph, graph_slice(graph, x, 1, extent_constant(2), extent_constant(4)), "slice");
+  arena_free(arena);
+  graph = begin(&arena);
+  x = parameter(graph, "x", EXTENTS(3, 4));
+  check_view(graph, graph_pad(graph, x, 1, extent_constant(2), extent_constant(9)), "pad");
+  arena_free(arena);
+  graph = begin(&arena);
+  x = parameter(graph, "x", EXTENTS(3, 4));
+  NodeId y = parameter(graph, "y", EXTENTS(3, 5));
+  check_view(graph, graph_concat(graph, x, y, 1), "concat");
+  arena_free(arena);
+}
+
+static void test_reductions(void) {
+  static const Op ops[] = {OP_SUM, OP_REDMAX};
+  static const uint32_t masks[] = {1, 2, 4, 5, 7};
+  for (size_t i = 0; i < 2; i++)
+    for (size_t j = 0; j < sizeof masks / sizeof *masks; j++) {
+      Arena *arena;
+      Graph *graph = begin(&arena);
+      NodeId x = parameter(graph, "x", EXTENTS(3, 5, 4));
+      check_view(graph, graph_reduce(graph, ops[i], x, masks[j]), op_table[ops[i]].name);
+      arena_free(arena);
+    }
+}
+
+// ---- contraction and indexing
+// --------------------------------------------------------------------------------
+
+typedef struct DotCase {
+  int x_rank, y_rank, batch, contract;
+  int64_t x[MAX_RANK], y[MAX_RANK];
+  int8_t left[MAX_RANK], right[MAX_RANK];
+} DotCase;
+
+static const DotCase dot_cases[] = {
+    {2, 2, 0, 1, {3, 5}, {4, 5}, {1}, {1}},                         // x w^T
+    {2, 2, 0, 1, {3, 5}, {5, 4}, {1}, {0}},                         // x w
+    {2, 2, 0, 1, {5, 3}, {5, 4}, {0}, {0}},                         // x^T w
+    {3, 2, 0, 1, {2, 3, 5}, {4, 5}, {2}, {1}},                      // linear layer
+    {4, 4, 2, 1, {2, 3, 2, 5}, {2, 4, 2, 5}, {0, 2, 3}, {0, 2, 3}}, // scores: batch axes are not leading
+    {4, 4, 2, 1, {2, 2, 3, 4}, {2, 4, 2, 5}, {0, 1, 3}, {0, 2, 1}}, // mix
+    {4, 4, 0, 3, {2, 3, 2, 5}, {7, 5, 3, 2}, {1, 2, 3}, {2, 3, 1}}, // several contracted, in another order
+    {2, 1, 0, 1, {3, 5}, {5}, {1}, {0}},                            // matrix by vector
+    {1, 2, 0, 1, {5}, {3, 5}, {0}, {1}},                            // vector by matrix
+    {1, 1, 0, 1, {5}, {5}, {0}, {0}},                               // inner product
+    {3, 2, 1, 1, {3, 2, 5}, {5, 2}, {1, 2}, {1, 0}},                // y has no axes of its own
+    {2, 2, 1, 1, {2, 5}, {5, 2}, {0, 1}, {1, 0}},                   // neither has
+};
+
+static void check_dot(const DotCase *row) {
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", row->x_rank, row->x), y = parameter(graph, "y", row->y_rank, row->y);
+  check_view(graph, graph_dot(graph, x, y, row->batch, row->contract, row->left, row->right), "dot");
+  arena_free(arena);
+}
+
+static void test_dot(void) {
+  for (size_t i = 0; i < sizeof dot_cases / sizeof *dot_cases; i++) check_dot(&dot_cases[i]);
+  // A linear layer's gradients need no view to put their axes in order.
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  NodeId x = parameter(graph, "x", EXTENTS(2, 3, 5)), w = parameter(graph, "w", EXTENTS(4, 5));
+  finish_loss(graph, graph_dot(graph, x, w, 0, 1, (int8_t[]){2}, (int8_t[]){1}));
+  Graph *whole = gradient(graph);
+  for (size_t i = 0; i < whole->output_count; i++)
+    if (strcmp(whole->outputs[i].name, "loss"))
+      CHECK(whole->nodes[whole->outputs[i].node].op == OP_DOT, "%s", whole->outputs[i].name);
+  arena_free(arena);
+}
+
+static size_t count_ops(const Graph *graph, Op op) {
+  size_t count = 0;
+  for (NodeId id = 1; id < graph->count; id++) count += graph->nodes[id].op == op;
+  return count;
+}
+
+static void test_gather(void) {
+  Arena *arena;
+  Graph *graph = begin(&arena); // rows with axes of their own: an embedding
+  NodeId x = parameter(graph, "x", EXTENTS(5, 3)), index = data(graph, "index", DTYPE_I32, EXTENTS(2, 7));
+  check_view(graph, graph_gather(graph, x, index, 0), "gather of rows");
+  CHECK(count_ops(gradient(graph), OP_SCATTER) == 1, "rows are added up by a scatter");
+  arena_free(arena);
+  graph = begin(&arena); // one element per batch element: the target's logit
+  x = parameter(graph, "x", EXTENTS(3, 4, 5)), index = data(graph, "index", DTYPE_I32, EXTENTS(3, 4));
+  check_view(graph, graph_gather(graph, x, index, 2), "gather of one element");
+  CHECK(count_ops(gradient(graph), OP_SCATTER) == 0, "no scatter where one element is picked");
+  arena_free(arena);
+  graph = begin(&arena); // one row per batch element
+  x = parameter(graph, "x", EXTENTS(3, 5, 2)), index = data(graph, "index", DTYPE_I32, EXTENTS(3));
+  check_view(graph, graph_gather(graph, x, index, 1), "gather of one row");
+  arena_free(arena);
+  graph = begin(&arena); // batch, several rows
+  x = parameter(graph, "x", EXTENTS(3, 5, 2)), index = data(graph, "index", DTYPE_I32, EXTENTS(3, 4));
+  check_view(graph, graph_gather(graph, x, index, 1), "gather of several rows");
+  arena_free(arena);
+  graph = begin(&arena); // a single element
+  x = parameter(graph, "x", EXTENTS(5)), index = data(graph, "index", DTYPE_I32, 0, NULL);
+  check_view(graph, graph_gather(graph, x, index, 0), "gather of a single element");
+  arena_free(arena);
+  graph = begin(&arena);
+  x = parameter(graph, "x", EXTENTS(3, 4, 2)), index = data(graph, "index", DTYPE_I32, EXTENTS(3, 4));
+  check_view(graph, graph_scatter(graph, index, x, 1, axis("n", 6)), "scatter");
+  arena_free(arena);
+}
+
+// ---- shared values, run-time sizes, whole formulas
+// ----------------------------------------------------------
+
+static void test_softmax_cross_entropy(void) {
+  Arena *arena;
+  Graph *graph = begin(&arena);
+  Axis axes[] = {
+      {"B", extent_symbol(SYMBOL_BATCH)}, {"T", extent_symbol(SYMBOL_TIME)}, axis("V", 5), axis("D", 4)};
+  NodeId x = graph_input(graph, "x", INPUT_DATA, (Type){DTYPE_F64, 3, {axes[0], axes[1], axes[3]}});
+  NodeId target = graph_input(graph, "target", INPUT_DATA, (Type){DTYPE_I32, 2, {axes[0], axes[1]}});
+  NodeId w = parameter(graph, "w", EXTENTS(5, 4));
+  NodeId logits = graph_dot(graph, x, w, 0, 1, (int8_t[]){2}, (int8_t[]){1});
+  Axis wide[] = {axes[0], axes[1], axes[2]};
+  NodeId largest = graph_reduce(graph, OP_REDMAX, logits, 4);
+  NodeId shifted =
+      graph_binary(graph, OP_SUB, logits, graph_arrange(graph, largest, 3, wide, (int8_t[]){0, 1, -1}));
+  NodeId total = graph_reduce(graph, OP_SUM, graph_unary(graph, OP_EXP, shifted), 4);
+  NodeId nll =
+      graph_binary(graph, OP_SUB, graph_binary(graph, OP_ADD, graph_unary(graph, OP_LOG, total), largest),
+                   graph_gather(graph, logits, target, 2));
+  check_gradients(graph, nll, "cross entropy", -2, 2);
+  arena_free(arena);
+}
+
+static void test_frozen(void) {
+  for (int trained = 0; trained < 4; trained++) {
+    Arena *arena;
+    Graph *graph = begin(&arena);
+    NodeId x = data(graph, "x", DTYPE_F64, EXTENTS(3, 5));
+    NodeId first = parameter(graph, "first", EXTENTS(4, 5)),
+           second = parameter(graph, "second", EXTENTS(6, 4));
+    graph_find_input(graph, "first")->trained = trained & 1;
+    graph_find_input(graph, "second")->trained = trained & 2;
+    NodeId hidden =
+        graph_unary(graph, OP_TANH, graph_dot(graph, x, first, 0, 1, (int8_t[]){1}, (int8_t[]){1}));
+    finish_loss(graph, graph_dot(graph, hidden, second, 0, 1, (int8_t[]){1}, (int8_t[]){1}));
+    Graph *whole = gradient(graph);
+    verify(whole, "frozen");
+    // Towards `first`: through the second dot, and to the weight. Towards `second`: to the weight alone.
+    size_t expected = (trained & 1 ? 2 : 0) + (trained & 2 ? 1 : 0);
+    CHECK(count_ops(whole, OP_DOT) == 2 + expected, "trained %d: %zu contractions", trained,
+          count_ops(whole, OP_DOT));
+    CHECK(whole->output_count == 1u + (trained & 1) + (trained >> 1), "trained %d", trained);
+    if (!trained) CHECK(whole->count == graph->count, "nothing trained, nothing built");
+    for (NodeId id = (NodeId)graph->count + 1; id < whole->count; id++)
+      CHECK(whole->origins[whole->nodes[id].origin].backward, "node %u is not marked as backward", id);
+    CHECK(graph->output_count == 1, "the forward graph is left as it was");
+    arena_free(arena);
+  }
+}
+
+// ---- the optimizer
+// ------------------------------------------------------------------------------------------
+
+// first = b1 first + (1-b1) g;  second = b2 second + (1-b2) g^2
+// parameter -= rate * (first / (1 - b1^step) / (sqrt(second / (1 - b2^step)) + epsilon) + decay * parameter)
+static Graph *adamw(Arena *arena) {
+  static const char *const names[] = {"parameter", "gradient", "first", "second",  "rate",
+                                      "step",      "beta1",    "beta2", "epsilon", "decay"};
+  enum { PARAMETER, GRADIENT, FIRST, SECOND, RATE, STEP, BETA1, BETA2, EPSILON, DECAY, COUNT };
+  Graph *graph = graph_new(arena, "adamw");
+  NodeId in[COUNT];
+  for (int i = 0; i < COUNT; i++)
+    in[i] = graph_input(graph, names[i], INPUT_SCALAR, (Type){.dtype = DTYPE_F32});
+  NodeId one = graph_constant(graph, 1, DTYPE_F32), moments[2], corrected[2];
+  NodeId square = graph_binary(graph, OP_MUL, in[GRADIENT], in[GRADIENT]);
+  for (int i = 0; i < 2; i++) {
+    NodeId beta = in[BETA1 + i], rest = graph_binary(graph, OP_SUB, one, beta);
+    NodeId correction = graph_binary(graph, OP_SUB, one, graph_binary(graph, OP_POW, beta, in[STEP]));
+    moments[i] = graph_binary(graph, OP_ADD, graph_binary(graph, OP_MUL, beta, in[FIRST + i]),
+                              graph_binary(graph, OP_MUL, rest, i ? square : in[GRADIENT]));
+    corrected[i] = graph_binary(graph, OP_DIV, moments[i], correction);
+  }
+  NodeId root = graph_binary(graph, OP_ADD, graph_unary(graph, OP_SQRT, corrected[1]), in[EPSILON]);
+  NodeId change = graph_binary(graph, OP_ADD, graph_binary(graph, OP_DIV, corrected[0], root),
+                               graph_binary(graph, OP_MUL, in[DECAY], in[PARAMETER]));
+  graph_output(graph, "parameter",
+               graph_binary(graph, OP_SUB, in[PARAMETER], graph_binary(graph, OP_MUL, in[RATE], change)),
+               false);
+  graph_output(graph, "first", moments[0], false);
+  graph_output(graph, "second", moments[1], false);
+  return graph;
+}
+
+enum { ROWS = 3, COLUMNS = 5, STEPS = 5 };
+static const double rate = 0.01, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, decay = 0.1, clip = 0.7;
+
+// loss = sum over rows of (x . w + b)^2, once per row of x.
+static Graph *small_model(Arena *arena) {
+  Graph *graph = graph_new(arena, "loss");
+  NodeId x = graph_input(graph, "x", INPUT_DATA, type_of(DTYPE_F32, EXTENTS(4, COLUMNS)));
+  NodeId w = graph_input(graph, "w", INPUT_PARAM, type_of(DTYPE_F32, EXTENTS(ROWS, COLUMNS)));
+  NodeId b = graph_input(graph, "b", INPUT_PARAM, type_of(DTYPE_F32, EXTENTS(ROWS)));
+  graph_find_input(graph, "w")->trained = graph_find_input(graph, "b")->trained = true;
+  NodeId y = graph_dot(graph, x, w, 0, 1, (int8_t[]){1}, (int8_t[]){1});
+  Axis axes[] = {axis("n", 4), axis("o", ROWS)};
+  y = graph_binary(graph, OP_ADD, y, graph_arrange(graph, b, 2, axes, (int8_t[]){-1, 0}));
+  graph_output(graph, "loss", graph_reduce(graph, OP_SUM, graph_binary(graph, OP_MUL, y, y), 3), false);
+  return graph;
+}
+
+typedef struct Naked {
+  double w[ROWS * COLUMNS], b[ROWS], first[ROWS * COLUMNS + ROWS], second[ROWS * COLUMNS + ROWS];
+  double gradient[ROWS * COLUMNS + ROWS];
+} Naked;
+
+static void naked_gradient(Naked *model, const double *x, double scale) {
+  for (int n = 0; n < 4; n++)
+    for (int o = 0; o < ROWS; o++) {
+      double y = model->b[o];
+      for (int i = 0; i < COLUMNS; i++) y += x[n * COLUMNS + i] * model->w[o * COLUMNS + i];
+      for (int i = 0; i < COLUMNS; i++)
+        model->gradient[o * COLUMNS + i] += scale * 2 * y * x[n * COLUMNS + i];
+      model->gradient[ROWS * COLUMNS + o] += scale * 2 * y;
+    }
+}
+
+// Returns the norm before clipping.
+static double naked_step(Naked *model, int number) {
+  int count = ROWS * COLUMNS + ROWS;
+  double squares = 0;
+  for (int i = 0; i < count; i++) squares += model->gradient[i] * model->gradient[i];
+  double norm = sqrt(squares), scale = fmin(1, clip / (norm + 1e-6));
+  for (int i = 0; i < count; i++) {
+    double g = model->gradient[i] * scale,
+           *p = i < ROWS * COLUMNS ? &model->w[i] : &model->b[i - ROWS * COLUMNS];
+    model->first[i] = beta1 * model->first[i] + (1 - beta1) * g;
+    model->second[i] = beta2 * model->second[i] + (1 - beta2) * g * g;
+    double first = model->first[i] / (1 - pow(beta1, number)),
+           second = model->second[i] / (1 - pow(beta2, number));
+    *p -= rate * (first / (sqrt(second) + epsilon) + (i < ROWS * COLUMNS ? decay : 0) * *p);
+    model->gradient[i] = 0;
+  }
+  return norm;
+}
+
+// Values of parameters and states by name, kept between runs of several graphs.
+typedef struct Store {
+  Arena *arena;
+  const char *names[32];
+  Tensor tensors[32];
+  int count;
+} Store;
+
+static Tensor *store_find(Store *store, const char *name, const Type *type) {
+  for (int i = 0; i < store->count; i++)
+    if (!strcmp(store->names[i], name)) return &store->tensors[i];
+  store->names[store->count] = name;
+  Tensor *tensor = &store->tensors[store->count++];
+  tensor->type = *type;
+  tensor->data = ARENA_ARRAY(store->arena, double, type_elements(type, symbols));
+  return tensor;
+}
+
+static double store_run(Store *store, const Graph *graph, const char *result) {
+  Tensor *inputs = ARENA_ARRAY(store->arena, Tensor, graph->input_count);
+  Tensor *outputs = ARENA_ARRAY(store->arena, Tensor, graph->output_count);
+  double value = NAN;
+  for (size_t i = 0; i < graph->input_count; i++)
+    inputs[i] = *store_find(store, graph->inputs[i].name, graph_type(graph, graph->inputs[i].node));
+  graph_evaluate(graph, store->arena, symbols, inputs, outputs);
+  for (size_t i = 0; i < graph->output_count; i++) {
+    if (graph->outputs[i].update)
+      *store_find(store, graph->outputs[i].name, &outputs[i].type) = outputs[i];
+    else if (!strcmp(graph->outputs[i].name, result))
+      value = outputs[i].data[0];
+  }
+  return value;
+}
+
+static void set_scalar(Store *store, const char *name, double value) {
+  store_find(store, name, &(Type){.dtype = DTYPE_F32})->data[0] = value;
+}
+
+static double largest_difference(const double *x, const double *y, int count) {
+  double largest = 0;
+  for (int i = 0; i < count; i++) largest = fmax(largest, fabs(x[i] - y[i]));
+  return largest;
+}
+
+static void test_adamw(int accumulate) {
+  Arena *arena = arena_new();
+  Graph *rule = adamw(arena), *backward = gradient(small_model(arena));
+  Graph *micro = optimizer(backward, rule, (OptimizerOptions){clip, accumulate, false});
+  Graph *apply =
+      accumulate > 1 ? optimizer(backward, rule, (OptimizerOptions){clip, accumulate, true}) : NULL;
+  verify(micro, "step");
+  if (apply) verify(apply, "apply");
+  Type weights = type_of(DTYPE_F32, EXTENTS(ROWS, COLUMNS)), biases = type_of(DTYPE_F32, EXTENTS(ROWS));
+  Type rows = type_of(DTYPE_F32, EXTENTS(4, COLUMNS));
+  Store store = {.arena = arena};
+  Naked naked = {.w = {0}};
+  Tensor *w = store_find(&store, "w", &weights), *b = store_find(&store, "b", &biases);
+  Tensor *x = store_find(&store, "x", &rows);
+  for (int i = 0; i < ROWS * COLUMNS; i++) w->data[i] = naked.w[i] = (float)uniform(-1, 1);
+  for (int i = 0; i < ROWS; i++) b->data[i] = naked.b[i] = (float)uniform(-1, 1);
+  set_scalar(&store, "rate", rate), set_scalar(&store, "beta1", beta1), set_scalar(&store, "beta2", beta2);
+  set_scalar(&store, "epsilon", epsilon), set_scalar(&store, "decay", decay);
+  for (int number = 1; number <= STEPS; number++) {
+    double norm = 0;
+    set_scalar(&store, "step", number);
+    for (int i = 0; i < accumulate; i++) {
+      for (int j = 0; j < 4 * COLUMNS; j++) x->data[j] = (float)uniform(-0.3, 0.3);
+      naked_gradient(&naked, x->data, 1.0 / accumulate);
+      norm = store_run(&store, micro, "gradient norm");
+    }
+    if (apply) norm = store_run(&store, apply, "gradient norm");
+    double expected = naked_step(&naked, number);
+    // The evaluator computes in f64, so only the order of sums differs.
+    CHECK(fabs(norm - expected) < 1e-12 * expected, "step %d: norm %g, expected %g", number, norm, expected);
+    CHECK(largest_difference(w->data, naked.w, ROWS * COLUMNS) < 1e-12, "step %d: weights", number);
+    CHECK(largest_difference(b->data, naked.b, ROWS) < 1e-12, "step %d: biases", number);
+  }
+  arena_free(arena);
+}
+
+static void test_optimizer_shape(void) {
+  Arena *arena = arena_new();
+  Graph *rule = adamw(arena),
+        *step_graph = optimizer(gradient(small_model(arena)), rule, (OptimizerOptions){1, 1, false});
+  int ranked_powers = 0, powers = 0;
+  for (NodeId id = 1; id < step_graph->count; id++) {
+    if (step_graph->nodes[id].op != OP_POW) continue;
+    powers++;
+    ranked_powers += step_graph->nodes[id].type.rank > 0;
+  }
+  CHECK(powers <= 4 && ranked_powers == 0, "what no parameter enters is of rank 0: %d of %d are not",
+        ranked_powers, powers);
+  int updates = 0;
+  for (size_t i = 0; i < step_graph->output_count; i++) {
+    updates += step_graph->outputs[i].update;
+    CHECK(strncmp(step_graph->outputs[i].name, "gradient:", 9), "gradients are used up");
+  }
+  CHECK(updates == 6, "%d updates", updates);
+  CHECK(graph_find_input(step_graph, "first:w") && graph_find_input(step_graph, "second:b"), "states");
+  CHECK(graph_find_input(step_graph, "rate")->role == INPUT_SCALAR, "scalars");
+  arena_free(arena);
+}
+
+int main(void) {
+  test_unary();
+  test_binary();
+  test_constant_powers();
+  test_select_and_casts();
+  test_ties();
+  test_arrange();
+  test_split_merge();
+  test_windows();
+  test_pieces();
+  test_reductions();
+  test_dot();
+  test_gather();
+  test_softmax_cross_entropy();
+  test_frozen();
+  test_adamw(1);
+  test_adamw(3);
+  test_optimizer_shape();
+  return check_finish();
+}
