@@ -32,8 +32,9 @@ typedef struct OptimizerOptions {
   bool apply;     // accumulate > 1: the step's second program
 } OptimizerOptions;
 Graph *optimizer(Graph *graph, const Graph *rule, OptimizerOptions options);
-// precision.c: under bf16, float activations are stored as bf16 between kernels and contractions read bf16;
-// parameters, optimizer states, reductions and results stay f32.
+// precision.c: activations (float values with a run-time axis that come from contractions or looked-up rows) are
+// stored as `storage` where they are stored, and contractions read that; parameters, gradients, optimizer states,
+// sums, maxima, data and results stay f32. A node's dtype is its storage: arithmetic inside of a kernel is f32.
 Graph *precision(Graph *graph, DType storage);
 // derive.c: from `forward` over [B, T] the incremental graph: computes T new positions after P earlier ones,
 // keeps what later positions look at in states "cache:<n>" of `capacity` positions, looks at S = P + T of
