@@ -174,7 +174,8 @@ static Value read_constant(Elaborator *elaborator, Value tensor, int axis, int64
 static bool slice_bound(Elaborator *elaborator, Scope *scope, const Ast *ast, Extent whole, Extent *bound) {
   if (!ast) return true;
   Value value = evaluate(elaborator, scope, ast);
-  if (value.kind == VALUE_NUMBER && !value.extent.symbol && value.number < 0)
+  if (value.kind == VALUE_NUMBER && !value.extent.symbol && value.number < 0 &&
+      value.number > -(double)EXTENT_LARGEST)
     return extent_add(whole, (Extent){0, 0, (int64_t)value.number}, bound);
   return to_extent(elaborator, &value, ast->span, bound);
 }
@@ -185,14 +186,12 @@ static Value read_slice(Elaborator *elaborator, Scope *scope, Value tensor, int 
       !slice_bound(elaborator, scope, item->b, whole, &end))
     return value_error();
   Extent minus = {begin.symbol, -begin.scale, -begin.offset};
-  if (!extent_add(end, minus, &extent) ||
-      (extent_is_constant(extent) &&
-       (extent.offset < 0 || (extent_is_constant(whole) && end.offset > whole.offset)))) {
+  if (!extent_add(end, minus, &extent) || (extent_is_constant(extent) && extent.offset < 0) ||
+      !extent_inside(begin, extent, whole)) {
     error_at(elaborator->diagnostics, item->span, "this slice does not lie inside of axis %s",
              tensor.labels[axis]);
     return value_error();
   }
-  if (extent_equal(extent, whole)) return tensor;
   tensor.node = graph_slice(elaborator->graph, tensor.node, axis, begin, extent);
   return tensor;
 }
@@ -290,6 +289,10 @@ static Value read_item(Elaborator *elaborator, Scope *scope, Value tensor, int *
   }
   Value index = evaluate(elaborator, scope, item);
   if (index.kind == VALUE_NUMBER && index.extent.symbol) {
+    if (!extent_inside(index.extent, extent_constant(1), tensor_extent(elaborator, &tensor, *axis))) {
+      error_at(elaborator->diagnostics, item->span, "this index is outside of axis %s", tensor.labels[*axis]);
+      return value_error();
+    }
     tensor.node = graph_slice(elaborator->graph, tensor.node, *axis, index.extent, extent_constant(1));
     return tensor_drop(elaborator, &tensor, *axis);
   }

@@ -315,6 +315,7 @@ Graph *model_graph(Model *model, const char *function) {
       to_tensor(elaborator, &result, DTYPE_F32, method.ast->span))
     graph_output(graph, !strcmp(function, "loss") ? "loss" : "result", result.node, false);
   elaborator->graph = NULL;
+  if (elaborator->diagnostics->errors == errors) graph_check_sizes(graph, elaborator->diagnostics);
   return elaborator->diagnostics->errors > errors ? NULL : graph;
 }
 

@@ -197,6 +197,8 @@ bool infer_type(const Graph *graph, Op op, const NodeId *inputs, const Attribute
 
 // ---- verify.c: order, arity, types as inferred, labels, inputs and outputs consistent, updates in place legal
 bool graph_verify(const Graph *graph, Text *reason);
+// For graphs just made from a user's text: reports, at its line, what holds more elements than EXTENT_LARGEST.
+bool graph_check_sizes(const Graph *graph, Diagnostics *diagnostics);
 
 // ---- print.c, read.c: print -> read -> print is the identity
 void graph_print(const Graph *graph, Text *text);

@@ -16,19 +16,10 @@ typedef struct Inference {
   Text *reason;
 } Inference;
 
-// No tensor comes near: what is larger is a mistake, and sums and products of smaller ones do not overflow.
-enum { LARGEST_BITS = 40 };
-static const int64_t largest = (int64_t)1 << LARGEST_BITS;
-
 #define REFUSE(...) return text_print(inference->reason, __VA_ARGS__), false
 
 // ---- what the rules share
 // ------------------------------------------------------------------------------------
-
-static bool extent_bounded(Extent extent) {
-  return extent.scale > -largest && extent.scale < largest && extent.offset > -largest &&
-         extent.offset < largest;
-}
 
 static bool whole_dtype(DType dtype) { return dtype == DTYPE_I32 || dtype == DTYPE_I64; }
 
@@ -89,34 +80,25 @@ static bool replace_by_given(Inference *inference, int axis, int removed, int co
          add_axes(inference, x, axis + removed, x->rank);
 }
 
+// Where the number of elements is out of bounds, the bound: graph_check_sizes reports the operand.
 static bool product(Inference *inference, const Axis *axes, int count, Extent *result) {
   *result = extent_constant(1);
   for (int i = 0; i < count; i++) {
-    if (!extent_bounded(axes[i].extent)) REFUSE("axis %s is too long", axes[i].label);
-    double size = ((double)result->offset + (double)result->scale) *
-                  ((double)axes[i].extent.offset + (double)axes[i].extent.scale);
-    if (size > (double)largest || size < -(double)largest) REFUSE("the axes hold too many elements");
-    if (!extent_multiply(*result, axes[i].extent, result)) REFUSE("two of the axes have run-time sizes");
-    if (!extent_bounded(*result)) REFUSE("the axes hold too many elements");
+    if (result->symbol && axes[i].extent.symbol) REFUSE("two of the axes have run-time sizes");
+    if (!extent_multiply(*result, axes[i].extent, result)) *result = extent_constant(EXTENT_LARGEST);
   }
   return true;
 }
 
-// start + extent <= whole and start >= 0, as far as it can be known before sizes are.
 static bool lies_inside(Inference *inference, Extent start, Extent extent, Extent whole) {
-  Extent end, rest;
-  if (!extent_bounded(start) || (extent_is_constant(start) && start.offset < 0))
-    REFUSE("it starts before the axis");
-  if (!extent_add(start, extent, &end)) return true; // P, then T more: S is known when sizes are
-  if (!extent_add(whole, (Extent){end.symbol, -end.scale, -end.offset}, &rest)) return true;
-  if (extent_is_constant(rest) && rest.offset < 0) {
-    text_print(inference->reason, "it ends at ");
-    extent_print(inference->reason, end);
-    text_print(inference->reason, ", outside of the axis of ");
-    extent_print(inference->reason, whole);
-    return false;
-  }
-  return true;
+  if (!extent_bounded(start)) REFUSE("the start is too large");
+  if (extent_inside(start, extent, whole)) return true;
+  extent_print(inference->reason, extent);
+  text_print(inference->reason, " elements from ");
+  extent_print(inference->reason, start);
+  text_print(inference->reason, " on do not lie in an axis of ");
+  extent_print(inference->reason, whole);
+  return false;
 }
 
 // ---- rules: sources
@@ -276,7 +258,7 @@ static bool type_merge(Inference *inference) {
 static bool stride_suits(Inference *inference) {
   const Attributes *attributes = inference->attributes;
   if (!extent_is_constant(attributes->start)) REFUSE("the start of a window is a constant");
-  if (attributes->stride < 1 || attributes->stride > largest)
+  if (attributes->stride < 1 || attributes->stride > EXTENT_LARGEST)
     REFUSE("the stride is %" PRId64, attributes->stride);
   if (!extent_bounded(attributes->start)) REFUSE("the start is too large");
   return true;
@@ -308,8 +290,12 @@ static bool type_concat(Inference *inference) {
   for (int i = 0; i < x->rank; i++)
     if (i != axis && !axes_match(inference, x, i, y, i)) return false;
   *inference->type = *x;
-  if (!extent_add(x->axes[axis].extent, y->axes[axis].extent, &inference->type->axes[axis].extent))
+  Extent here = x->axes[axis].extent, there = y->axes[axis].extent,
+         *whole = &inference->type->axes[axis].extent;
+  if (extent_add(here, there, whole)) return true;
+  if (here.symbol && there.symbol && here.symbol != there.symbol)
     REFUSE("the two extents along axis %d (%s) run with different run-time sizes", axis, x->axes[axis].label);
+  *whole = extent_constant(EXTENT_LARGEST);
   return true;
 }
 
@@ -413,10 +399,9 @@ static Rule *const rules[OP_COUNT] = {
 #undef OP
 };
 
-// Extents not negative where known, and labels present.
+// Extents not negative where known, and labels present. How much all of it holds: graph_check_sizes.
 static bool axes_sound(Inference *inference) {
   Type *type = inference->type;
-  double elements = 1;
   if (type->rank < 0 || type->rank > MAX_RANK) REFUSE("it has %d axes", type->rank);
   for (int i = 0; i < type->rank; i++) {
     Axis *axis = &type->axes[i];
@@ -424,11 +409,8 @@ static bool axes_sound(Inference *inference) {
     if (axis->extent.symbol < 0 || axis->extent.symbol >= SYMBOL_COUNT)
       REFUSE("axis %d has no such symbol", i);
     if (!extent_bounded(axis->extent)) REFUSE("axis %d (%s) is too long", i, axis->label);
-    if (!extent_is_constant(axis->extent)) continue;
-    if (axis->extent.offset < 0)
+    if (extent_is_constant(axis->extent) && axis->extent.offset < 0)
       REFUSE("axis %d (%s) is %" PRId64 " long", i, axis->label, axis->extent.offset);
-    elements *= (double)axis->extent.offset;
-    if (elements > (double)largest) REFUSE("it holds too many elements");
   }
   return true;
 }

@@ -8,7 +8,7 @@
 #include "compiler/graph/attributes.h"
 #include "compiler/graph/graph.h"
 
-enum { MAX_NUMBER = 1 << 20, MAX_NAMED = 1 << 14, MAX_VALUE_BITS = 40 };
+enum { MAX_NUMBER = 1 << 20, MAX_NAMED = 1 << 14 };
 
 typedef struct Reader {
   Arena *arena;
@@ -148,7 +148,7 @@ static bool find_symbol(const char *word, Symbol *symbol) {
 
 // 768, T, T+1, 2*B-3
 static bool read_extent(Reader *reader, Extent *extent) {
-  static const int64_t most = (int64_t)1 << MAX_VALUE_BITS;
+  const int64_t most = EXTENT_LARGEST;
   int64_t factor = 1;
   const char *word;
   Symbol symbol;
@@ -495,7 +495,8 @@ Graph *graph_read(Arena *arena, Diagnostics *diagnostics, uint32_t source) {
   }
   if (!reader.graph) error_at(diagnostics, (Span){source, 0, 1}, "there is no graph here");
   Text reason = {0};
-  if (diagnostics->errors == errors && !graph_verify(reader.graph, &reason))
+  if (diagnostics->errors == errors && graph_check_sizes(reader.graph, diagnostics) &&
+      !graph_verify(reader.graph, &reason))
     error_at(diagnostics, (Span){source, 0, 1}, "%s", text_string(&reason));
   text_free(&reason);
   arena_free(scratch);

@@ -1,9 +1,27 @@
 // Is a graph what graph.h says? graph -> true, or the reason why not. Runs after every pass in tests.
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "compiler/graph/graph.h"
 #include "runtime/base/failure.h"
+
+bool graph_check_sizes(const Graph *graph, Diagnostics *diagnostics) {
+  int errors = diagnostics->errors;
+  for (NodeId id = 1; id < graph->count; id++) {
+    const Type *type = &graph->nodes[id].type;
+    double elements = 1;
+    for (int i = 0; i < type->rank; i++) // run-time sizes count as 1
+      elements *= fabs((double)type->axes[i].extent.offset) + fabs((double)type->axes[i].extent.scale);
+    if (elements < (double)EXTENT_LARGEST) continue;
+    Text text = {0};
+    type_print(&text, type);
+    error_at(diagnostics, graph->nodes[id].span, "a tensor of more elements than any machine holds: %s",
+             text_string(&text));
+    text_free(&text);
+  }
+  return diagnostics->errors == errors;
+}
 
 #define REFUSE(...) return text_print(reason, __VA_ARGS__), false
 

@@ -13,22 +13,42 @@ bool extent_equal(Extent a, Extent b) {
   return a.symbol == b.symbol && a.scale == b.scale && a.offset == b.offset;
 }
 
+static bool number_bounded(int64_t number) { return number >= -EXTENT_LARGEST && number <= EXTENT_LARGEST; }
+
+bool extent_bounded(Extent extent) { return number_bounded(extent.scale) && number_bounded(extent.offset); }
+
 bool extent_add(Extent a, Extent b, Extent *sum) {
-  if (a.symbol && b.symbol && a.symbol != b.symbol) return false;
-  sum->symbol = a.symbol ? a.symbol : b.symbol;
-  sum->scale = a.scale + b.scale;
-  sum->offset = a.offset + b.offset;
-  if (!sum->scale) sum->symbol = SYMBOL_NONE;
+  if ((a.symbol && b.symbol && a.symbol != b.symbol) || !extent_bounded(a) || !extent_bounded(b))
+    return false;
+  Extent result = {a.symbol ? a.symbol : b.symbol, a.scale + b.scale, a.offset + b.offset};
+  if (!result.scale) result.symbol = SYMBOL_NONE;
+  if (!extent_bounded(result)) return false;
+  *sum = result;
   return true;
 }
 
+static bool multiply(int64_t a, int64_t b, int64_t *product) {
+  return !__builtin_mul_overflow(a, b, product) && number_bounded(*product);
+}
+
 bool extent_multiply(Extent a, Extent b, Extent *product) {
-  if (a.symbol && b.symbol) return false;
-  Extent linear = a.symbol ? a : b;
+  if ((a.symbol && b.symbol) || !extent_bounded(a) || !extent_bounded(b)) return false;
+  Extent linear = a.symbol ? a : b, result = {.symbol = linear.symbol};
   int64_t factor = a.symbol ? b.offset : a.offset;
-  *product = (Extent){linear.symbol, linear.scale * factor, linear.offset * factor};
-  if (!product->scale) product->symbol = SYMBOL_NONE;
+  if (!multiply(linear.scale, factor, &result.scale) || !multiply(linear.offset, factor, &result.offset))
+    return false;
+  if (!result.scale) result.symbol = SYMBOL_NONE;
+  *product = result;
   return true;
+}
+
+bool extent_inside(Extent start, Extent extent, Extent whole) {
+  Extent end, rest;
+  if (extent_is_constant(start) && start.offset < 0) return false;
+  if (!extent_add(start, extent, &end) ||
+      !extent_add(whole, (Extent){end.symbol, -end.scale, -end.offset}, &rest))
+    return true; // P, then T more: S is known when sizes are
+  return !extent_is_constant(rest) || rest.offset >= 0;
 }
 
 int64_t extent_value(Extent extent, const int64_t symbols[SYMBOL_COUNT]) {

@@ -25,14 +25,21 @@ typedef struct Extent {
   int64_t offset;
 } Extent;
 
+// No tensor comes near: what is larger is a mistake, and arithmetic on smaller ones does not overflow.
+#define EXTENT_LARGEST ((int64_t)1 << 40)
+
 extern const char *const symbol_names[SYMBOL_COUNT]; // "", "B", "T", "P", "S", "S"
 
 Extent extent_constant(int64_t value);
 Extent extent_symbol(Symbol symbol);
 bool extent_is_constant(Extent extent);
 bool extent_equal(Extent a, Extent b);
-bool extent_add(Extent a, Extent b, Extent *sum);    // false: two different symbols
-bool extent_multiply(Extent a, Extent b, Extent *product); // false: neither is constant
+bool extent_bounded(Extent extent); // scale and offset within EXTENT_LARGEST either way
+// False: two different symbols, or out of bounds. The result is one even where an operand was out of bounds.
+bool extent_add(Extent a, Extent b, Extent *sum);
+bool extent_multiply(Extent a, Extent b, Extent *product); // false: neither is constant, or out of bounds
+// Can [start, start + extent) lie in an axis of `whole` elements? False only where no run-time sizes allow it.
+bool extent_inside(Extent start, Extent extent, Extent whole);
 int64_t extent_value(Extent extent, const int64_t symbols[SYMBOL_COUNT]);
 void extent_print(Text *text, Extent extent); // "768", "T", "T+1", "2*B"
 
