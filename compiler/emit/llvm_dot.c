@@ -1,0 +1,441 @@
+// Contractions. Input: a kernel of one dot with expressions before and after it; output: its function.
+//
+// The result is cut into units: a batch entry, one panel of columns, a block of rows. Units are counted with
+// the block of rows fastest, then panels, then batch entries, and dealt out evenly to a fixed number of
+// tasks. A call for several tasks joins neighbouring units to one region, so that few threads pack less often
+// than many.
+#include "compiler/emit/llvm_dot.h"
+
+enum {
+  DOT_TASKS = 128,         // enough for any number of cores to share evenly
+  TASK_WORK = 1 << 18,     // multiply-adds worth a task of its own
+  ROW_STEP = 16,           // blocks of rows are multiples of it
+  MIN_BLOCK_ROWS = 64,     // packing the right operand for fewer rows costs too much
+  GROUP_ROWS = 64,         // rows of the left operand packed at a time
+  LINES_DEPTH = 1536,      // longest block of the contraction: left operand read in place
+  PANEL_DEPTH = 384,       //   left operand packed
+  LINES_RIGHT = 512 << 10, // bytes of packed right operand: left operand read in place
+  PANEL_RIGHT = 1 << 20,   //   left operand packed
+  SUMS_BYTES = 1 << 20,    // sums between blocks of the contraction
+  FEW_ROWS = 8,            // up to so many rows lines are multiplied as they lie
+};
+
+// What is known when the function runs.
+typedef struct Sizes {
+  LLVMValueRef panels;            // of columns
+  LLVMValueRef row_block, blocks; // rows of a unit, and how many such blocks there are
+  LLVMValueRef units, tasks;      // tasks that have work
+  LLVMValueRef depth, depths;     // block of the contraction and their number, at least 1
+  LLVMValueRef panels_at_once;    // right panels packed together
+  LLVMValueRef chunk;             // rows whose sums are kept between blocks of the contraction
+  LLVMValueRef right, left, sums; // scratch memory
+} Sizes;
+
+typedef struct Gemm {
+  Emit *emit;
+  Dot dot;
+  Sizes sizes;
+  bool left_in_place;
+} Gemm;
+
+// A part of the result: columns and rows [begin, end) of one batch entry.
+typedef struct Region {
+  LLVMValueRef column_begin, column_end, row_begin, row_end;
+} Region;
+
+// ---- builders
+
+static LLVMValueRef number(Gemm *gemm, int64_t value) { return llvm_i64(gemm->emit, value); }
+static LLVMValueRef add(Gemm *gemm, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildNSWAdd(gemm->emit->builder, x, y, "");
+}
+static LLVMValueRef subtract(Gemm *gemm, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildNSWSub(gemm->emit->builder, x, y, "");
+}
+static LLVMValueRef multiply(Gemm *gemm, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildNSWMul(gemm->emit->builder, x, y, "");
+}
+static LLVMValueRef divide(Gemm *gemm, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildUDiv(gemm->emit->builder, x, y, "");
+}
+static LLVMValueRef minimum(Gemm *gemm, LLVMValueRef x, LLVMValueRef y) {
+  return llvm_minimum(gemm->emit, x, y);
+}
+static LLVMValueRef compare(Gemm *gemm, LLVMIntPredicate how, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildICmp(gemm->emit->builder, how, x, y, "");
+}
+static LLVMValueRef choose(Gemm *gemm, LLVMValueRef condition, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildSelect(gemm->emit->builder, condition, x, y, "");
+}
+static LLVMValueRef maximum(Gemm *gemm, LLVMValueRef x, LLVMValueRef y) {
+  return choose(gemm, compare(gemm, LLVMIntSGT, x, y), x, y);
+}
+static LLVMValueRef pieces(Gemm *gemm, LLVMValueRef x, LLVMValueRef size) { // ceil(x / size)
+  return divide(gemm, add(gemm, x, subtract(gemm, size, number(gemm, 1))), size);
+}
+static LLVMValueRef round_up(Gemm *gemm, LLVMValueRef x, int64_t multiple) {
+  return multiply(gemm, pieces(gemm, x, number(gemm, multiple)), number(gemm, multiple));
+}
+static LLVMValueRef floats(Gemm *gemm, LLVMValueRef base, LLVMValueRef index) {
+  return llvm_offset(gemm->emit, base, gemm->emit->f32, index);
+}
+static bool constant(LLVMValueRef value, int64_t *number) {
+  if (!LLVMIsAConstantInt(value)) return false;
+  *number = LLVMConstIntGetSExtValue(value);
+  return true;
+}
+
+static LLVMValueRef scratch(Gemm *gemm, int64_t bytes) {
+  return llvm_offset(gemm->emit, gemm->emit->scratch, gemm->emit->i8,
+                     llvm_i64(gemm->emit, llvm_scratch(gemm->emit, bytes)));
+}
+
+// ---- sizes
+
+// Blocks of the contraction, and what is packed for one.
+static void set_depth(Gemm *gemm) {
+  Sizes *sizes = &gemm->sizes;
+  int64_t limit = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH, width = gemm->dot.width;
+  int64_t right_bytes = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
+  LLVMValueRef total = gemm->dot.contract.size, one = number(gemm, 1);
+  sizes->depths = maximum(gemm, pieces(gemm, total, number(gemm, limit)), one);
+  sizes->depth = maximum(gemm, round_up(gemm, pieces(gemm, total, sizes->depths), gemm->dot.lanes),
+                         number(gemm, gemm->dot.lanes));
+  LLVMValueRef panel = multiply(gemm, sizes->depth, number(gemm, width * 4));
+  sizes->panels_at_once = maximum(gemm, divide(gemm, number(gemm, right_bytes), panel), one);
+  sizes->panels_at_once = minimum(gemm, sizes->panels_at_once, maximum(gemm, sizes->panels, one));
+  LLVMValueRef row = multiply(gemm, sizes->panels_at_once, number(gemm, width * 4));
+  LLVMValueRef rows = round_up(gemm, add(gemm, divide(gemm, number(gemm, SUMS_BYTES), row), one), GROUP_ROWS);
+  LLVMValueRef all = round_up(gemm, add(gemm, gemm->dot.rows.size, one), GROUP_ROWS);
+  sizes->chunk = choose(gemm, compare(gemm, LLVMIntEQ, sizes->depths, one), all, minimum(gemm, rows, all));
+}
+
+// Scratch memory: exact where the sizes are known, else for the largest blocks.
+static void set_scratch(Gemm *gemm) {
+  Sizes *sizes = &gemm->sizes;
+  int64_t depth = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH, at_once, depths = 2, chunk;
+  int64_t width = gemm->dot.width, tile = width * gemm->dot.tile_rows * 4;
+  constant(sizes->depth, &depth);
+  constant(sizes->depths, &depths);
+  int64_t right = width * depth * 4, limit = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
+  right = constant(sizes->panels_at_once, &at_once) ? right * at_once : right > limit ? right : limit;
+  int64_t sums = SUMS_BYTES + limit / gemm->dot.lanes * GROUP_ROWS; // a row more than fits, rounded up
+  if (constant(sizes->panels_at_once, &at_once) && constant(sizes->chunk, &chunk))
+    sums = chunk * at_once * width * 4;
+  sizes->right = scratch(gemm, right);
+  sizes->left = gemm->left_in_place ? NULL : scratch(gemm, GROUP_ROWS * depth * 4);
+  sizes->sums = scratch(gemm, depths == 1 ? tile : sums);
+}
+
+// Units and the tasks they are dealt to.
+static void set_units(Gemm *gemm) {
+  Sizes *sizes = &gemm->sizes;
+  Dot *dot = &gemm->dot;
+  LLVMValueRef one = number(gemm, 1), rows = dot->rows.size;
+  sizes->panels = pieces(gemm, dot->columns.size, number(gemm, dot->width));
+  LLVMValueRef whole = multiply(gemm, dot->batch.size, sizes->panels);
+  LLVMValueRef wanted = pieces(gemm, number(gemm, DOT_TASKS), maximum(gemm, whole, one));
+  LLVMValueRef possible = divide(gemm, rows, number(gemm, MIN_BLOCK_ROWS));
+  LLVMValueRef blocks = maximum(gemm, minimum(gemm, wanted, possible), one);
+  sizes->row_block =
+      maximum(gemm, round_up(gemm, pieces(gemm, rows, blocks), ROW_STEP), number(gemm, ROW_STEP));
+  sizes->blocks = pieces(gemm, rows, sizes->row_block);
+  sizes->units = multiply(gemm, whole, sizes->blocks);
+  LLVMValueRef steps =
+      multiply(gemm, multiply(gemm, sizes->row_block, number(gemm, dot->width)), dot->contract.size);
+  LLVMValueRef together =
+      maximum(gemm, divide(gemm, number(gemm, TASK_WORK), maximum(gemm, steps, one)), one);
+  sizes->tasks = minimum(gemm, pieces(gemm, sizes->units, together), number(gemm, DOT_TASKS));
+}
+
+// ---- after the contraction
+
+// The stores for lanes whose contraction lies at `sums`. All values before all stores: kernel.h,
+// BUFFER_UPDATE.
+static void finish_lanes(Gemm *gemm, Scope *scope, LLVMValueRef sums, int lanes, LLVMValueRef mask) {
+  Emit *emit = gemm->emit;
+  llvm_inject(emit, scope, gemm->dot.expr, llvm_read(emit, DTYPE_F32, sums, lanes, mask));
+  for (int i = 0; i < emit->kernel->store_count; i++) llvm_value(emit, scope, emit->kernel->stores[i].value);
+  for (int i = 0; i < emit->kernel->store_count; i++) llvm_store(emit, scope, &emit->kernel->stores[i]);
+}
+
+static void finish_run(Gemm *gemm, DotRuns *runs, LLVMValueRef sums) {
+  Emit *emit = gemm->emit;
+  int lanes = gemm->dot.lanes;
+  if (runs->axis < 0) {
+    finish_lanes(gemm, runs->scope, sums, 1, NULL);
+    return;
+  }
+  LLVMValueRef count = subtract(gemm, runs->last, runs->first);
+  LLVMValueRef whole = LLVMBuildAnd(emit->builder, count, number(gemm, -lanes), "");
+  Loop loop = llvm_loop_open(emit, number(gemm, 0), whole, lanes);
+  llvm_bind_lanes(loop.scope, runs->axis, add(gemm, runs->first, loop.index), 1, lanes, NULL);
+  finish_lanes(gemm, loop.scope, floats(gemm, sums, loop.index), lanes, NULL);
+  llvm_loop_close(emit, &loop);
+  LLVMValueRef rest = subtract(gemm, count, whole);
+  Branch tail = llvm_branch_open(emit, compare(gemm, LLVMIntSGT, rest, number(gemm, 0)));
+  LLVMValueRef mask = llvm_tail_mask(emit, rest, lanes);
+  llvm_bind_lanes(tail.scope, runs->axis, add(gemm, runs->first, whole), 1, lanes, mask);
+  finish_lanes(gemm, tail.scope, floats(gemm, sums, whole), lanes, mask);
+  llvm_branch_close(emit, &tail);
+}
+
+// A finished tile, whose sums lie `width` to a row.
+static void finish_tile(Gemm *gemm, const Region *tile, LLVMValueRef sums) {
+  Emit *emit = gemm->emit;
+  Loop row = llvm_loop_open(emit, tile->row_begin, tile->row_end, 1);
+  dot_bind(emit, row.scope, &gemm->dot.rows, row.index);
+  LLVMValueRef line =
+      multiply(gemm, subtract(gemm, row.index, tile->row_begin), number(gemm, gemm->dot.width));
+  DotRuns runs = dot_runs_open(emit, &gemm->dot.columns, tile->column_begin, tile->column_end);
+  LLVMValueRef offset = add(gemm, line, subtract(gemm, runs.flat, tile->column_begin));
+  finish_run(gemm, &runs, floats(gemm, sums, offset));
+  dot_runs_close(emit, &runs);
+  llvm_loop_close(emit, &row);
+}
+
+// ---- tiles
+
+// The function for as many vectors as `columns` need.
+static LLVMValueRef tile_function(Gemm *gemm, LLVMValueRef columns) {
+  int64_t known, lanes = gemm->dot.lanes, width = gemm->dot.width;
+  LLVMValueRef function = dot_tile_function(gemm->emit, &gemm->dot, gemm->left_in_place, DOT_VECTORS);
+  bool exact = constant(gemm->dot.columns.size, &known);
+  for (int vectors = DOT_VECTORS - 1; vectors >= 1; vectors--) {
+    int64_t last = exact ? (known - 1) % width + 1 : 0; // columns of the last panel
+    if (exact && (last + lanes - 1) / lanes != vectors) continue;
+    LLVMValueRef narrow = dot_tile_function(gemm->emit, &gemm->dot, gemm->left_in_place, vectors);
+    LLVMValueRef fits = compare(gemm, LLVMIntSLE, columns, number(gemm, vectors * lanes));
+    function = choose(gemm, fits, narrow, function);
+  }
+  return function;
+}
+
+typedef struct Block { // of the contraction
+  LLVMValueRef number, begin, end;
+} Block;
+
+static Block block_of(Gemm *gemm, LLVMValueRef index) {
+  LLVMValueRef begin = multiply(gemm, index, gemm->sizes.depth);
+  return (Block){index, begin, minimum(gemm, add(gemm, begin, gemm->sizes.depth), gemm->dot.contract.size)};
+}
+
+static LLVMValueRef not_first(Gemm *gemm, const Block *block) {
+  return LLVMBuildZExt(gemm->emit->builder, compare(gemm, LLVMIntNE, block->number, number(gemm, 0)),
+                       gemm->emit->i64, "");
+}
+
+static void finish_if_last(Gemm *gemm, const Block *block, const Region *tile, LLVMValueRef sums) {
+  LLVMValueRef last = subtract(gemm, gemm->sizes.depths, number(gemm, 1));
+  Branch branch = llvm_branch_open(gemm->emit, compare(gemm, LLVMIntEQ, block->number, last));
+  finish_tile(gemm, tile, sums);
+  llvm_branch_close(gemm->emit, &branch);
+}
+
+// All panels of `part` against the rows of one group; `chunk` is the region whose sums are kept.
+static void multiply_group(Gemm *gemm, const Region *chunk, const Region *group, const Block *block,
+                           LLVMValueRef pointers) {
+  Emit *emit = gemm->emit;
+  Sizes *sizes = &gemm->sizes;
+  LLVMValueRef width = number(gemm, gemm->dot.width), lanes = number(gemm, gemm->dot.lanes);
+  LLVMValueRef count = subtract(gemm, block->end, block->begin), zero = number(gemm, 0);
+  Loop panel = llvm_loop_open(emit, group->column_begin, group->column_end, gemm->dot.width);
+  LLVMValueRef column_end = minimum(gemm, add(gemm, panel.index, width), group->column_end);
+  LLVMValueRef panel_number = divide(gemm, subtract(gemm, panel.index, group->column_begin), width);
+  LLVMValueRef right =
+      floats(gemm, sizes->right, multiply(gemm, panel_number, multiply(gemm, sizes->depth, width)));
+  LLVMValueRef function = tile_function(gemm, subtract(gemm, column_end, panel.index));
+  Loop row = llvm_loop_open(emit, group->row_begin, group->row_end, gemm->dot.tile_rows);
+  LLVMValueRef row_end =
+      minimum(gemm, add(gemm, row.index, number(gemm, gemm->dot.tile_rows)), group->row_end);
+  LLVMValueRef place =
+      add(gemm, multiply(gemm, subtract(gemm, row.index, chunk->row_begin), sizes->panels_at_once),
+          multiply(gemm, panel_number, number(gemm, gemm->dot.tile_rows)));
+  LLVMValueRef single = compare(gemm, LLVMIntEQ, sizes->depths, number(gemm, 1));
+  LLVMValueRef sums = floats(gemm, sizes->sums, multiply(gemm, choose(gemm, single, zero, place), width));
+  LLVMValueRef left = pointers;
+  if (gemm->left_in_place) {
+    dot_lines(emit, &gemm->dot, &gemm->dot.left, row.index, group->row_end, block->begin, gemm->dot.tile_rows,
+              pointers);
+  } else {
+    LLVMValueRef from_begin = subtract(gemm, row.index, group->row_begin);
+    LLVMValueRef left_panel = divide(gemm, from_begin, lanes);
+    LLVMValueRef within = subtract(gemm, from_begin, multiply(gemm, left_panel, lanes));
+    left = floats(gemm, sizes->left,
+                  add(gemm, multiply(gemm, left_panel, multiply(gemm, sizes->depth, lanes)), within));
+  }
+  LLVMValueRef arguments[] = {left, right, sums, count, not_first(gemm, block)};
+  dot_call(emit, function, arguments, 5);
+  Region tile = {panel.index, column_end, row.index, row_end};
+  finish_if_last(gemm, block, &tile, sums);
+  llvm_loop_close(emit, &row);
+  llvm_loop_close(emit, &panel);
+}
+
+static void multiply_rows(Gemm *gemm, const Region *chunk, const Block *block, LLVMValueRef pointers) {
+  Emit *emit = gemm->emit;
+  Loop rows = llvm_loop_open(emit, chunk->row_begin, chunk->row_end, GROUP_ROWS);
+  Region group = *chunk;
+  group.row_begin = rows.index;
+  group.row_end = minimum(gemm, add(gemm, rows.index, number(gemm, GROUP_ROWS)), chunk->row_end);
+  if (!gemm->left_in_place) {
+    DotPanels panels = {.base = gemm->sizes.left,
+                        .begin = group.row_begin,
+                        .end = group.row_end,
+                        .k_begin = block->begin,
+                        .k_end = block->end,
+                        .width = gemm->dot.lanes};
+    panels.panel_stride = multiply(gemm, gemm->sizes.depth, number(gemm, panels.width));
+    dot_pack(emit, &gemm->dot, &gemm->dot.left, &panels);
+  }
+  multiply_group(gemm, chunk, &group, block, pointers);
+  llvm_loop_close(emit, &rows);
+}
+
+static void multiply_region(Gemm *gemm, const Region *region) {
+  Emit *emit = gemm->emit;
+  Sizes *sizes = &gemm->sizes;
+  LLVMValueRef zero = number(gemm, 0), pointers = NULL;
+  if (gemm->left_in_place)
+    pointers = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)gemm->dot.tile_rows));
+  LLVMValueRef wide = multiply(gemm, sizes->panels_at_once, number(gemm, gemm->dot.width));
+  LLVMValueRef strips = pieces(gemm, subtract(gemm, region->column_end, region->column_begin), wide);
+  Loop strip = llvm_loop_open(emit, zero, strips, 1);
+  Region chunk;
+  chunk.column_begin = add(gemm, region->column_begin, multiply(gemm, strip.index, wide));
+  chunk.column_end = minimum(gemm, add(gemm, chunk.column_begin, wide), region->column_end);
+  LLVMValueRef chunks = pieces(gemm, subtract(gemm, region->row_end, region->row_begin), sizes->chunk);
+  Loop rows = llvm_loop_open(emit, zero, chunks, 1);
+  chunk.row_begin = add(gemm, region->row_begin, multiply(gemm, rows.index, sizes->chunk));
+  chunk.row_end = minimum(gemm, add(gemm, chunk.row_begin, sizes->chunk), region->row_end);
+  Loop depth = llvm_loop_open(emit, zero, sizes->depths, 1);
+  Block block = block_of(gemm, depth.index);
+  DotPanels panels = {.base = sizes->right,
+                      .begin = chunk.column_begin,
+                      .end = chunk.column_end,
+                      .k_begin = block.begin,
+                      .k_end = block.end,
+                      .width = gemm->dot.width};
+  panels.panel_stride = multiply(gemm, sizes->depth, number(gemm, panels.width));
+  dot_pack(emit, &gemm->dot, &gemm->dot.right, &panels);
+  multiply_rows(gemm, &chunk, &block, pointers);
+  llvm_loop_close(emit, &depth);
+  llvm_loop_close(emit, &rows);
+  llvm_loop_close(emit, &strip);
+}
+
+// ---- few rows: every line of the right operand is read once, where it lies
+
+static void multiply_lines(Gemm *gemm, const Region *region) {
+  Emit *emit = gemm->emit;
+  Sizes *sizes = &gemm->sizes;
+  const Kernel *kernel = emit->kernel;
+  Dot *dot = &gemm->dot;
+  int at_once = dot_lines_at_once(emit);
+  DType right = kernel->buffers[kernel->exprs[dot->right.expr].buffer].dtype;
+  LLVMValueRef stride = number(gemm, LINES_DEPTH), width = number(gemm, dot->width);
+  LLVMValueRef left = scratch(gemm, (int64_t)FEW_ROWS * LINES_DEPTH * 4);
+  LLVMValueRef sums = scratch(gemm, (int64_t)FEW_ROWS * dot->width * 4);
+  LLVMValueRef pointers = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)at_once));
+  LLVMValueRef function = dot_lines_function(emit, right, DTYPE_F32);
+  Loop panel = llvm_loop_open(emit, region->column_begin, region->column_end, dot->width);
+  LLVMValueRef column_end = minimum(gemm, add(gemm, panel.index, width), region->column_end);
+  Loop depth = llvm_loop_open(emit, number(gemm, 0), sizes->depths, 1);
+  Block block = block_of(gemm, depth.index);
+  dot_evaluate_lines(emit, dot, &dot->left, region->row_begin, region->row_end, block.begin, block.end, left,
+                     stride);
+  Loop column = llvm_loop_open(emit, panel.index, column_end, at_once);
+  dot_lines(emit, dot, &dot->right, column.index, column_end, block.begin, at_once, pointers);
+  Loop row = llvm_loop_open(emit, region->row_begin, region->row_end, 1);
+  LLVMValueRef from_begin = subtract(gemm, row.index, region->row_begin);
+  LLVMValueRef place =
+      add(gemm, multiply(gemm, from_begin, width), subtract(gemm, column.index, panel.index));
+  LLVMValueRef arguments[] = {pointers, floats(gemm, left, multiply(gemm, from_begin, stride)),
+                              subtract(gemm, block.end, block.begin), floats(gemm, sums, place),
+                              not_first(gemm, &block)};
+  dot_call(emit, function, arguments, 5);
+  llvm_loop_close(emit, &row);
+  llvm_loop_close(emit, &column);
+  Region tile = {panel.index, column_end, region->row_begin, region->row_end};
+  finish_if_last(gemm, &block, &tile, sums);
+  llvm_loop_close(emit, &depth);
+  llvm_loop_close(emit, &panel);
+}
+
+// ---- regions of the tasks
+
+static void emit_region(Gemm *gemm, const Region *region) {
+  Emit *emit = gemm->emit;
+  int64_t rows;
+  LLVMValueRef few = compare(gemm, LLVMIntSLE, gemm->dot.rows.size, number(gemm, FEW_ROWS));
+  bool known = constant(gemm->dot.rows.size, &rows);
+  bool lines = gemm->dot.right.lines && !(known && rows > FEW_ROWS);
+  if (lines) {
+    Branch branch = llvm_branch_open(emit, few);
+    multiply_lines(gemm, region);
+    llvm_branch_close(emit, &branch);
+  }
+  if (lines && known) return;
+  LLVMValueRef many = lines ? LLVMBuildNot(emit->builder, few, "") : LLVMConstInt(emit->i1, 1, false);
+  Branch branch = llvm_branch_open(emit, many);
+  multiply_region(gemm, region);
+  llvm_branch_close(emit, &branch);
+}
+
+// Units [begin, end) of one batch entry are a piece of one panel's rows, whole panels, and a piece of one
+// more: part 0, 1 or 2.
+static Region region_of(Gemm *gemm, LLVMValueRef begin, LLVMValueRef end, LLVMValueRef part) {
+  Sizes *sizes = &gemm->sizes;
+  LLVMValueRef zero = number(gemm, 0), one = number(gemm, 1), blocks = maximum(gemm, sizes->blocks, one);
+  LLVMValueRef first = divide(gemm, begin, blocks), last = divide(gemm, end, blocks);
+  LLVMValueRef first_row = subtract(gemm, begin, multiply(gemm, first, blocks));
+  LLVMValueRef last_row = subtract(gemm, end, multiply(gemm, last, blocks));
+  LLVMValueRef same = compare(gemm, LLVMIntEQ, first, last);
+  LLVMValueRef inside = compare(gemm, LLVMIntSGT, first_row, zero);
+  LLVMValueRef head = compare(gemm, LLVMIntEQ, part, zero), body = compare(gemm, LLVMIntEQ, part, one);
+  LLVMValueRef after = choose(gemm, inside, add(gemm, first, one), first);
+  LLVMValueRef head_end = choose(gemm, same, add(gemm, first, one), after);
+  LLVMValueRef tail_end = choose(gemm, same, last, add(gemm, last, one));
+  LLVMValueRef panel = choose(gemm, head, first, choose(gemm, body, after, last));
+  LLVMValueRef panel_end = choose(gemm, head, head_end, choose(gemm, body, last, tail_end));
+  LLVMValueRef block = choose(gemm, head, first_row, zero);
+  LLVMValueRef head_rows = choose(gemm, same, last_row, blocks);
+  LLVMValueRef block_end = choose(gemm, head, head_rows, choose(gemm, body, blocks, last_row));
+  LLVMValueRef width = number(gemm, gemm->dot.width);
+  return (Region){multiply(gemm, panel, width),
+                  minimum(gemm, multiply(gemm, panel_end, width), gemm->dot.columns.size),
+                  multiply(gemm, block, sizes->row_block),
+                  minimum(gemm, multiply(gemm, block_end, sizes->row_block), gemm->dot.rows.size)};
+}
+
+bool llvm_dot(Emit *emit) {
+  Gemm gemm = {.emit = emit};
+  if (!dot_plan(emit, &gemm.dot)) return false;
+  const Expr *left = &emit->kernel->exprs[gemm.dot.left.expr];
+  gemm.left_in_place = gemm.dot.left.lines && emit->kernel->buffers[left->buffer].dtype == DTYPE_F32;
+  emit->work = (Work){.count = 1, .terms = {{extent_constant(DOT_TASKS), 1}}};
+  set_units(&gemm);
+  set_depth(&gemm);
+  set_scratch(&gemm);
+  Sizes *sizes = &gemm.sizes;
+  LLVMValueRef zero = number(&gemm, 0), tasks = maximum(&gemm, sizes->tasks, number(&gemm, 1));
+  LLVMValueRef begin =
+      divide(&gemm, multiply(&gemm, minimum(&gemm, emit->begin, tasks), sizes->units), tasks);
+  LLVMValueRef end = divide(&gemm, multiply(&gemm, minimum(&gemm, emit->end, tasks), sizes->units), tasks);
+  LLVMValueRef entry = maximum(&gemm, multiply(&gemm, sizes->panels, sizes->blocks), number(&gemm, 1));
+  Loop batch = llvm_loop_open(emit, divide(&gemm, begin, entry), pieces(&gemm, end, entry), 1);
+  dot_bind(emit, batch.scope, &gemm.dot.batch, batch.index);
+  LLVMValueRef base = multiply(&gemm, batch.index, entry);
+  LLVMValueRef first = maximum(&gemm, subtract(&gemm, begin, base), zero);
+  LLVMValueRef last = minimum(&gemm, subtract(&gemm, end, base), entry);
+  Loop part = llvm_loop_open(emit, zero, number(&gemm, 3), 1);
+  Region region = region_of(&gemm, first, last, part.index);
+  LLVMValueRef some_columns = compare(&gemm, LLVMIntSLT, region.column_begin, region.column_end);
+  LLVMValueRef some_rows = compare(&gemm, LLVMIntSLT, region.row_begin, region.row_end);
+  Branch any = llvm_branch_open(emit, LLVMBuildAnd(emit->builder, some_columns, some_rows, ""));
+  emit_region(&gemm, &region);
+  llvm_branch_close(emit, &any);
+  llvm_loop_close(emit, &part);
+  llvm_loop_close(emit, &batch);
+  return true;
+}

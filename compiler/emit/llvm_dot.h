@@ -1,0 +1,102 @@
+// Internal header of contractions on the CPU. One kernel, dot(left, right) over its contract axes, runs as
+//
+//   for each part of the result that this call's tasks own               llvm_dot.c
+//     for each block of columns and of the contraction
+//       pack the right operand into panels                               llvm_dot_pack.c
+//       for each group of rows: pack the left operand, or read it where it lies
+//         for each tile of the result: sums in registers                 llvm_dot_tile.c
+//           on the last block: the expressions after the contraction, and the stores
+//
+// Every element of the result is one chain of fused multiply-adds over the contraction in its order, whatever
+// the tile, the block or the thread, so that results depend on none of them. (With few rows it is a fixed
+// number of chains along a line: llvm_dot.c, few rows.)
+//
+// Axes are handled in sets (batch, rows, columns, contraction), each counted through as one index: what the
+// expressions need of the single axes is had from it by division, rarely.
+#ifndef VLMC_COMPILER_EMIT_LLVM_DOT_H
+#define VLMC_COMPILER_EMIT_LLVM_DOT_H
+
+#include "compiler/emit/llvm_emit.h"
+
+enum {
+  DOT_VECTORS = 3,  // registers side by side in a tile and in a panel of the right operand
+  DOT_MAX_ROWS = 8, // rows of a tile
+};
+
+// A set of axes counted through as one: digits from slow to fast.
+typedef struct DotDigit {
+  int axis;            // takes the digit's value
+  uint32_t zeros;      // slower axes that this one runs on into, as memory does: they stay 0
+  LLVMValueRef extent; // i64
+} DotDigit;
+typedef struct DotIndex {
+  DotDigit digits[KERNEL_MAX_AXES];
+  int count;
+  LLVMValueRef size; // i64, the product; 1 for the empty set
+} DotIndex;
+
+typedef struct DotOperand {
+  ExprId expr;
+  const DotIndex *own; // rows or columns
+  bool lines;          // a plain load, contiguous along the contraction
+  bool across;         // packed with lanes along its own axes; else along the contraction, transposed
+} DotOperand;
+
+typedef struct Dot {
+  ExprId expr;
+  DotIndex batch, rows, columns, contract;
+  DotOperand left, right;      // left: broadcast element by element; right: in vectors
+  int lanes, tile_rows, width; // width: columns of a tile and of a right panel
+} Dot;
+
+// ---- llvm_dot_plan.c: false: not of the form that this emitter takes
+bool dot_plan(Emit *emit, Dot *dot);
+// Gives all axes of the set their values, `flat` being the place in it.
+void dot_bind(Emit *emit, Scope *scope, const DotIndex *index, LLVMValueRef flat);
+
+// A loop over the part [begin, end) of a set, by runs along its fastest axis; all other axes are bound in it.
+typedef struct DotRuns {
+  Loop loop;
+  Scope *scope;
+  const DotIndex *index;
+  LLVMValueRef first, last; // of the fastest axis
+  LLVMValueRef flat;        // place of `first` in the set
+  int axis;                 // -1: the set is empty, one run of length 1
+} DotRuns;
+DotRuns dot_runs_open(Emit *emit, const DotIndex *index, LLVMValueRef begin, LLVMValueRef end);
+void dot_runs_close(Emit *emit, DotRuns *runs);
+
+// ---- llvm_dot_pack.c
+// Panels of `width` elements of an operand's own index side by side, for each step of the contraction:
+// element (c, k) at base[c / width * panel_stride + (k - k_begin) * width + c % width], c counted from
+// `begin`.
+typedef struct DotPanels {
+  LLVMValueRef base;
+  LLVMValueRef begin, end;     // of the own index
+  LLVMValueRef k_begin, k_end; // of the contraction
+  LLVMValueRef panel_stride;   // at least k_end - k_begin, rounded up to lanes, times width
+  int width;                   // lanes or a multiple
+} DotPanels;
+void dot_pack(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels);
+// Addresses of `count` lines of the operand from `begin` on (beyond end - 1: that one again), at place `k` of
+// the contraction, into an array of pointers.
+void dot_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin, LLVMValueRef end,
+               LLVMValueRef k, int count, LLVMValueRef pointers);
+// Lines of any operand as f32, one after the other, `stride` apart.
+void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin,
+                        LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end, LLVMValueRef base,
+                        LLVMValueRef stride);
+
+// ---- llvm_dot_tile.c: functions of the module, made when first asked for
+// void (ptr left, ptr right, ptr sums, i64 count, i64 accumulate): sums[r][c] (+)= left[r] . right[c];
+// left: `lines` ? tile_rows pointers to lines : a panel of `lanes` rows.
+LLVMValueRef dot_tile_function(Emit *emit, const Dot *dot, bool lines, int vectors);
+// void (ptr lines, i64 count, ptr panel, i64 width): `lanes` lines to panel[k * width + line].
+LLVMValueRef dot_transpose_function(Emit *emit, DType dtype);
+// void (ptr lines, ptr line, i64 count, ptr sums, i64 accumulate): sums[i] (+)= lines[i] . line, for
+// dot_lines_at_once lines.
+LLVMValueRef dot_lines_function(Emit *emit, DType dtype, DType line_dtype);
+int dot_lines_at_once(const Emit *emit);
+void dot_call(Emit *emit, LLVMValueRef function, LLVMValueRef *arguments, unsigned count);
+
+#endif

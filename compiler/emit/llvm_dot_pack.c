@@ -1,0 +1,141 @@
+// Operands of a contraction into panels that tiles read from one end to the other. Whatever expression the
+// operand is, it is evaluated here, once per element and panel. Two ways: lanes across the operand's own axes
+// store as they come; lanes along the contraction make lines first, which are then transposed.
+#include "compiler/emit/llvm_dot.h"
+
+static LLVMValueRef add(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildNSWAdd(emit->builder, x, y, "");
+}
+static LLVMValueRef subtract(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildNSWSub(emit->builder, x, y, "");
+}
+static LLVMValueRef multiply(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildNSWMul(emit->builder, x, y, "");
+}
+
+// The operand's values along `runs`, from its first to its last, to memory from `base` on. Full vectors and
+// the masked rest are code of their own: masks cost.
+static void evaluate_run(Emit *emit, const Dot *dot, const DotOperand *operand, const DotRuns *runs,
+                         LLVMValueRef base) {
+  if (runs->axis < 0) {
+    llvm_write(emit, DTYPE_F32, base, llvm_value(emit, runs->scope, operand->expr), 1, NULL);
+    return;
+  }
+  LLVMValueRef count = subtract(emit, runs->last, runs->first);
+  LLVMValueRef whole = LLVMBuildAnd(emit->builder, count, llvm_i64(emit, -dot->lanes), "");
+  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), whole, dot->lanes);
+  llvm_bind_lanes(loop.scope, runs->axis, add(emit, runs->first, loop.index), 1, dot->lanes, NULL);
+  llvm_write(emit, DTYPE_F32, llvm_offset(emit, base, emit->f32, loop.index),
+             llvm_vector(emit, loop.scope, operand->expr), dot->lanes, NULL);
+  llvm_loop_close(emit, &loop);
+  LLVMValueRef rest = subtract(emit, count, whole);
+  Branch tail = llvm_branch_open(emit, LLVMBuildICmp(emit->builder, LLVMIntSGT, rest, llvm_i64(emit, 0), ""));
+  LLVMValueRef mask = llvm_tail_mask(emit, rest, dot->lanes);
+  llvm_bind_lanes(tail.scope, runs->axis, add(emit, runs->first, whole), 1, dot->lanes, mask);
+  llvm_write(emit, DTYPE_F32, llvm_offset(emit, base, emit->f32, whole),
+             llvm_vector(emit, tail.scope, operand->expr), dot->lanes, mask);
+  llvm_branch_close(emit, &tail);
+}
+
+// ---- lanes across the operand's own axes
+
+static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels) {
+  LLVMValueRef width = llvm_i64(emit, panels->width);
+  DotRuns steps = dot_runs_open(emit, &dot->contract, panels->k_begin, panels->k_end);
+  Loop step = llvm_loop_open(emit, steps.first, steps.last, 1);
+  llvm_bind(step.scope, steps.axis, step.index, 1);
+  LLVMValueRef k =
+      add(emit, subtract(emit, steps.flat, panels->k_begin), subtract(emit, step.index, steps.first));
+  LLVMValueRef row = llvm_offset(emit, panels->base, emit->f32, multiply(emit, k, width));
+  Loop panel = llvm_loop_open(emit, panels->begin, panels->end, panels->width);
+  LLVMValueRef number = LLVMBuildUDiv(emit->builder, subtract(emit, panel.index, panels->begin), width, "");
+  LLVMValueRef place = llvm_offset(emit, row, emit->f32, multiply(emit, number, panels->panel_stride));
+  LLVMValueRef end = llvm_minimum(emit, add(emit, panel.index, width), panels->end);
+  DotRuns runs = dot_runs_open(emit, operand->own, panel.index, end);
+  LLVMValueRef offset = subtract(emit, runs.flat, panel.index);
+  evaluate_run(emit, dot, operand, &runs, llvm_offset(emit, place, emit->f32, offset));
+  dot_runs_close(emit, &runs);
+  llvm_loop_close(emit, &panel);
+  llvm_loop_close(emit, &step);
+  dot_runs_close(emit, &steps);
+}
+
+// ---- lanes along the contraction
+
+void dot_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin, LLVMValueRef end,
+               LLVMValueRef k, int count, LLVMValueRef pointers) {
+  const Expr *load = &emit->kernel->exprs[operand->expr];
+  LLVMValueRef last = subtract(emit, end, llvm_i64(emit, 1));
+  for (int i = 0; i < count; i++) {
+    Scope *scope = llvm_scope_open(emit);
+    dot_bind(emit, scope, operand->own, llvm_minimum(emit, add(emit, begin, llvm_i64(emit, i)), last));
+    dot_bind(emit, scope, &dot->contract, k);
+    int64_t step;
+    LLVMValueRef address = llvm_address(emit, scope, load->buffer, load->index, 1, &step);
+    LLVMBuildStore(emit->builder, address, llvm_offset(emit, pointers, emit->pointer, llvm_i64(emit, i)));
+    llvm_scope_close(emit, scope);
+  }
+}
+
+void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin,
+                        LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end, LLVMValueRef base,
+                        LLVMValueRef stride) {
+  Loop line = llvm_loop_open(emit, begin, end, 1);
+  dot_bind(emit, line.scope, operand->own, line.index);
+  LLVMValueRef place = multiply(emit, subtract(emit, line.index, begin), stride);
+  DotRuns runs = dot_runs_open(emit, &dot->contract, k_begin, k_end);
+  LLVMValueRef offset = add(emit, place, subtract(emit, runs.flat, k_begin));
+  evaluate_run(emit, dot, operand, &runs, llvm_offset(emit, base, emit->f32, offset));
+  dot_runs_close(emit, &runs);
+  llvm_loop_close(emit, &line);
+}
+
+enum { LINE_BLOCK = 256 }; // steps of the contraction that lines are made for at a time
+
+// Lines that are no plain loads: evaluated into scratch memory, then as if they had been there.
+static void transpose_evaluated(Emit *emit, const Dot *dot, const DotOperand *operand,
+                                const DotPanels *panels, LLVMValueRef begin, LLVMValueRef end,
+                                LLVMValueRef place, LLVMValueRef pointers) {
+  int64_t bytes = (int64_t)dot->lanes * LINE_BLOCK * 4;
+  LLVMValueRef lines = llvm_offset(emit, emit->scratch, emit->i8, llvm_i64(emit, llvm_scratch(emit, bytes)));
+  LLVMValueRef stride = llvm_i64(emit, LINE_BLOCK), width = llvm_i64(emit, panels->width);
+  for (int i = 0; i < dot->lanes; i++)
+    LLVMBuildStore(emit->builder, llvm_offset(emit, lines, emit->f32, llvm_i64(emit, i * LINE_BLOCK)),
+                   llvm_offset(emit, pointers, emit->pointer, llvm_i64(emit, i)));
+  Loop block = llvm_loop_open(emit, panels->k_begin, panels->k_end, LINE_BLOCK);
+  LLVMValueRef k_end = llvm_minimum(emit, add(emit, block.index, stride), panels->k_end);
+  dot_evaluate_lines(emit, dot, operand, begin, end, block.index, k_end, lines, stride);
+  LLVMValueRef k = subtract(emit, block.index, panels->k_begin);
+  LLVMValueRef target = llvm_offset(emit, place, emit->f32, multiply(emit, k, width));
+  LLVMValueRef arguments[] = {pointers, subtract(emit, k_end, block.index), target, width};
+  dot_call(emit, dot_transpose_function(emit, DTYPE_F32), arguments, 4);
+  llvm_loop_close(emit, &block);
+}
+
+static void pack_along(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels) {
+  LLVMValueRef pointers = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)dot->lanes));
+  LLVMValueRef width = llvm_i64(emit, panels->width), lanes = llvm_i64(emit, dot->lanes);
+  Loop group = llvm_loop_open(emit, panels->begin, panels->end, dot->lanes);
+  LLVMValueRef from_begin = subtract(emit, group.index, panels->begin);
+  LLVMValueRef number = LLVMBuildUDiv(emit->builder, from_begin, width, "");
+  LLVMValueRef column = subtract(emit, from_begin, multiply(emit, number, width));
+  LLVMValueRef offset = add(emit, multiply(emit, number, panels->panel_stride), column);
+  LLVMValueRef place = llvm_offset(emit, panels->base, emit->f32, offset);
+  if (operand->lines) {
+    DType dtype = emit->kernel->buffers[emit->kernel->exprs[operand->expr].buffer].dtype;
+    dot_lines(emit, dot, operand, group.index, panels->end, panels->k_begin, dot->lanes, pointers);
+    LLVMValueRef arguments[] = {pointers, subtract(emit, panels->k_end, panels->k_begin), place, width};
+    dot_call(emit, dot_transpose_function(emit, dtype), arguments, 4);
+  } else {
+    LLVMValueRef end = llvm_minimum(emit, add(emit, group.index, lanes), panels->end);
+    transpose_evaluated(emit, dot, operand, panels, group.index, end, place, pointers);
+  }
+  llvm_loop_close(emit, &group);
+}
+
+void dot_pack(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels) {
+  if (operand->across)
+    pack_across(emit, dot, operand, panels);
+  else
+    pack_along(emit, dot, operand, panels);
+}

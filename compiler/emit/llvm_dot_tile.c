@@ -1,0 +1,312 @@
+// The inner loops of contractions, as functions of their own inside of the kernel's module: a tile of sums in
+// registers, the transposition that packing needs, and products of lines for few rows.
+#include "compiler/emit/llvm_dot.h"
+
+#include <string.h>
+
+// ---- functions beside the kernel
+
+typedef struct Helper {
+  Emit emit; // the kernel's, but for function, scopes and variables
+  LLVMBasicBlockRef outside;
+  LLVMValueRef parameters[6];
+} Helper;
+
+// signature: one letter per parameter, p: pointer that nothing else points into, i: i64.
+static Helper helper_open(Emit *emit, const char *name, const char *signature) {
+  Helper helper = {.emit = *emit, .outside = LLVMGetInsertBlock(emit->builder)};
+  LLVMTypeRef types[6];
+  unsigned count = (unsigned)strlen(signature);
+  for (unsigned i = 0; i < count; i++) types[i] = signature[i] == 'p' ? emit->pointer : emit->i64;
+  LLVMTypeRef type = LLVMFunctionType(LLVMVoidTypeInContext(emit->context), types, count, false);
+  Emit *inner = &helper.emit;
+  inner->function = LLVMAddFunction(emit->module, name, type);
+  LLVMSetLinkage(inner->function, LLVMInternalLinkage);
+  LLVMValueRef outer = LLVMGetBasicBlockParent(helper.outside);
+  LLVMAttributeRef attributes[64];
+  if (LLVMGetAttributeCountAtIndex(outer, LLVMAttributeFunctionIndex) <= 64) {
+    unsigned have = LLVMGetAttributeCountAtIndex(outer, LLVMAttributeFunctionIndex);
+    LLVMGetAttributesAtIndex(outer, LLVMAttributeFunctionIndex, attributes);
+    for (unsigned i = 0; i < have; i++)
+      LLVMAddAttributeAtIndex(inner->function, LLVMAttributeFunctionIndex, attributes[i]);
+  }
+  unsigned noalias = LLVMGetEnumAttributeKindForName("noalias", 7);
+  for (unsigned i = 0; i < count; i++) {
+    helper.parameters[i] = LLVMGetParam(inner->function, i);
+    if (signature[i] == 'p')
+      LLVMAddAttributeAtIndex(inner->function, i + 1, LLVMCreateEnumAttribute(emit->context, noalias, 0));
+  }
+  inner->allocas = LLVMAppendBasicBlockInContext(emit->context, inner->function, "variables");
+  LLVMBasicBlockRef body = LLVMAppendBasicBlockInContext(emit->context, inner->function, "body");
+  LLVMPositionBuilderAtEnd(emit->builder, inner->allocas);
+  LLVMBuildBr(emit->builder, body);
+  LLVMPositionBuilderAtEnd(emit->builder, body);
+  inner->innermost = NULL;
+  inner->root = llvm_scope_open(inner);
+  return helper;
+}
+
+static LLVMValueRef helper_close(Helper *helper) {
+  LLVMBuildRetVoid(helper->emit.builder);
+  LLVMPositionBuilderAtEnd(helper->emit.builder, helper->outside);
+  return helper->emit.function;
+}
+
+void dot_call(Emit *emit, LLVMValueRef function, LLVMValueRef *arguments, unsigned count) {
+  LLVMTypeRef types[6];
+  for (unsigned i = 0; i < count; i++) types[i] = LLVMTypeOf(arguments[i]);
+  LLVMTypeRef type = LLVMFunctionType(LLVMVoidTypeInContext(emit->context), types, count, false);
+  LLVMBuildCall2(emit->builder, type, function, arguments, count, "");
+}
+
+// ---- small builders
+
+static LLVMValueRef at(Emit *emit, LLVMTypeRef element, LLVMValueRef pointer, int64_t index) {
+  return llvm_offset(emit, pointer, element, llvm_i64(emit, index));
+}
+
+static LLVMValueRef add(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
+  return LLVMBuildNSWAdd(emit->builder, x, y, "");
+}
+
+static LLVMValueRef times(Emit *emit, LLVMValueRef x, int64_t y) {
+  return LLVMBuildNSWMul(emit->builder, x, llvm_i64(emit, y), "");
+}
+
+static LLVMValueRef read_f32(Emit *emit, LLVMValueRef address, int lanes) {
+  return llvm_read(emit, DTYPE_F32, address, lanes, NULL);
+}
+
+static void write_f32(Emit *emit, LLVMValueRef address, LLVMValueRef value, int lanes) {
+  llvm_write(emit, DTYPE_F32, address, value, lanes, NULL);
+}
+// Elements of memory only need their size here.
+static LLVMTypeRef memory_type(Emit *emit, DType dtype) {
+  return LLVMIntTypeInContext(emit->context, (unsigned)dtype_bytes(dtype) * 8);
+}
+
+static LLVMValueRef load_pointer(Emit *emit, LLVMValueRef pointers, int64_t index) {
+  return LLVMBuildLoad2(emit->builder, emit->pointer, at(emit, emit->pointer, pointers, index), "");
+}
+
+static LLVMValueRef round_down(Emit *emit, LLVMValueRef count, int multiple) {
+  return LLVMBuildAnd(emit->builder, count, llvm_i64(emit, -multiple), "");
+}
+
+static LLVMValueRef not_zero(Emit *emit, LLVMValueRef x) {
+  return LLVMBuildICmp(emit->builder, LLVMIntNE, x, llvm_i64(emit, 0), "");
+}
+
+// <a0 b0 a1 b1 ...> of the lower (half 0) or the upper (half 1) lanes.
+static LLVMValueRef zip(Emit *emit, LLVMValueRef a, LLVMValueRef b, int lanes, int half) {
+  LLVMValueRef picks[64];
+  for (int i = 0; i < lanes; i++) picks[i] = llvm_i32(emit, half * lanes / 2 + i / 2 + (i % 2) * lanes);
+  return LLVMBuildShuffleVector(emit->builder, a, b, LLVMConstVector(picks, (unsigned)lanes), "");
+}
+
+// ---- a tile of sums
+
+typedef struct Tile {
+  Emit *emit;
+  bool lines;
+  int rows, vectors, lanes;
+  LLVMTypeRef vector;
+  LLVMValueRef left[DOT_MAX_ROWS]; // lines: one pointer per row
+  LLVMValueRef panel, right;
+  LLVMValueRef sums[DOT_MAX_ROWS][DOT_VECTORS]; // variables
+} Tile;
+
+// One step of the contraction: every row's element times every vector of columns.
+static void tile_step(Tile *tile, LLVMValueRef k) {
+  Emit *emit = tile->emit;
+  LLVMValueRef columns[DOT_VECTORS];
+  LLVMValueRef right = llvm_offset(emit, tile->right, emit->f32, times(emit, k, DOT_VECTORS * tile->lanes));
+  LLVMValueRef left =
+      tile->lines ? NULL : llvm_offset(emit, tile->panel, emit->f32, times(emit, k, tile->lanes));
+  for (int v = 0; v < tile->vectors; v++)
+    columns[v] = read_f32(emit, at(emit, emit->f32, right, v * tile->lanes), tile->lanes);
+  for (int r = 0; r < tile->rows; r++) {
+    LLVMValueRef address =
+        tile->lines ? llvm_offset(emit, tile->left[r], emit->f32, k) : at(emit, emit->f32, left, r);
+    LLVMValueRef element = llvm_splat(emit, read_f32(emit, address, 1), tile->lanes);
+    for (int v = 0; v < tile->vectors; v++) {
+      LLVMValueRef sum = llvm_get(emit, tile->vector, tile->sums[r][v]);
+      llvm_set(emit, tile->sums[r][v], llvm_fma(emit, element, columns[v], sum));
+    }
+  }
+}
+
+static void tile_loop(Tile *tile, LLVMValueRef begin, LLVMValueRef end, int unroll) {
+  Loop loop = llvm_loop_open(tile->emit, begin, end, unroll);
+  for (int u = 0; u < unroll; u++) tile_step(tile, add(tile->emit, loop.index, llvm_i64(tile->emit, u)));
+  llvm_loop_close(tile->emit, &loop);
+}
+
+// From memory into the registers, or back.
+static void tile_move(Tile *tile, LLVMValueRef memory, bool into) {
+  Emit *emit = tile->emit;
+  for (int r = 0; r < tile->rows; r++)
+    for (int v = 0; v < tile->vectors; v++) {
+      LLVMValueRef address = at(emit, emit->f32, memory, (r * DOT_VECTORS + v) * tile->lanes);
+      if (into)
+        llvm_set(emit, tile->sums[r][v], read_f32(emit, address, tile->lanes));
+      else
+        write_f32(emit, address, llvm_get(emit, tile->vector, tile->sums[r][v]), tile->lanes);
+    }
+}
+
+LLVMValueRef dot_tile_function(Emit *outer, const Dot *dot, bool lines, int vectors) {
+  enum { UNROLL = 4 };
+  const char *name = arena_print(outer->arena, "dot_tile_%s_%d", lines ? "lines" : "panel", vectors);
+  LLVMValueRef known = LLVMGetNamedFunction(outer->module, name);
+  if (known) return known;
+  Helper helper = helper_open(outer, name, "pppii");
+  Emit *emit = &helper.emit;
+  LLVMValueRef *parameters = helper.parameters, count = parameters[3];
+  Tile tile = {.emit = emit, .lines = lines, .rows = dot->tile_rows, .vectors = vectors, .lanes = dot->lanes};
+  tile.vector = llvm_vector_of(emit->f32, dot->lanes);
+  tile.panel = parameters[0];
+  tile.right = parameters[1];
+  for (int r = 0; r < tile.rows; r++) {
+    if (lines) tile.left[r] = load_pointer(emit, parameters[0], r);
+    for (int v = 0; v < vectors; v++) {
+      tile.sums[r][v] = llvm_variable(emit, tile.vector);
+      llvm_set(emit, tile.sums[r][v], LLVMConstNull(tile.vector));
+    }
+  }
+  Branch accumulate = llvm_branch_open(emit, not_zero(emit, parameters[4]));
+  tile_move(&tile, parameters[2], true);
+  llvm_branch_close(emit, &accumulate);
+  LLVMValueRef unrolled = round_down(emit, count, UNROLL);
+  tile_loop(&tile, llvm_i64(emit, 0), unrolled, UNROLL);
+  tile_loop(&tile, unrolled, count, 1);
+  tile_move(&tile, parameters[2], false);
+  return helper_close(&helper);
+}
+
+// ---- transposition
+
+// `lanes` vectors of one line each become `lanes` vectors of one step each: what is interleaved with its
+// opposite, log2(lanes) times over, ends up transposed.
+static void transpose(Emit *emit, LLVMValueRef *vectors, int lanes) {
+  LLVMValueRef next[64];
+  for (int stride = lanes / 2; stride; stride /= 2) {
+    for (int i = 0; i < lanes / 2; i++)
+      for (int half = 0; half < 2; half++)
+        next[2 * i + half] = zip(emit, vectors[i], vectors[i + lanes / 2], lanes, half);
+    memcpy(vectors, next, sizeof(LLVMValueRef) * (size_t)lanes);
+  }
+}
+
+static void transpose_block(Emit *emit, DType dtype, LLVMValueRef *parameters, LLVMValueRef k,
+                            LLVMValueRef mask) {
+  LLVMValueRef vectors[64], width = parameters[3];
+  int lanes = emit->machine->lanes;
+  for (int i = 0; i < lanes; i++) {
+    LLVMValueRef line = load_pointer(emit, parameters[0], i);
+    vectors[i] = llvm_read(emit, dtype, llvm_offset(emit, line, memory_type(emit, dtype), k), lanes, mask);
+  }
+  transpose(emit, vectors, lanes);
+  for (int i = 0; i < lanes; i++) {
+    LLVMValueRef place = LLVMBuildNSWMul(emit->builder, add(emit, k, llvm_i64(emit, i)), width, "");
+    write_f32(emit, llvm_offset(emit, parameters[2], emit->f32, place), vectors[i], lanes);
+  }
+}
+
+LLVMValueRef dot_transpose_function(Emit *outer, DType dtype) {
+  const char *name = arena_print(outer->arena, "dot_transpose_%s", dtype_name(dtype));
+  LLVMValueRef known = LLVMGetNamedFunction(outer->module, name);
+  if (known) return known;
+  Helper helper = helper_open(outer, name, "pipi");
+  Emit *emit = &helper.emit;
+  int lanes = emit->machine->lanes;
+  LLVMValueRef count = helper.parameters[1], whole = round_down(emit, count, lanes);
+  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), whole, lanes);
+  transpose_block(emit, dtype, helper.parameters, loop.index, NULL);
+  llvm_loop_close(emit, &loop);
+  LLVMValueRef rest = LLVMBuildNSWSub(emit->builder, count, whole, "");
+  Branch tail = llvm_branch_open(emit, not_zero(emit, rest));
+  transpose_block(emit, dtype, helper.parameters, whole, llvm_tail_mask(emit, rest, lanes));
+  llvm_branch_close(emit, &tail);
+  return helper_close(&helper);
+}
+
+// ---- products of lines
+
+int dot_lines_at_once(const Emit *emit) { return emit->machine->lanes < 8 ? emit->machine->lanes : 8; }
+
+typedef struct Lines {
+  Emit *emit;
+  int count, lanes;
+  LLVMTypeRef vector, memory, line_memory;
+  DType dtype, line_dtype;
+  LLVMValueRef pointers[8], line, sums[8];
+} Lines;
+
+static void lines_step(Lines *lines, LLVMValueRef k, LLVMValueRef mask) {
+  Emit *emit = lines->emit;
+  LLVMValueRef x = llvm_read(emit, lines->line_dtype, llvm_offset(emit, lines->line, lines->line_memory, k),
+                             lines->lanes, mask);
+  for (int i = 0; i < lines->count; i++) {
+    LLVMValueRef address = llvm_offset(emit, lines->pointers[i], lines->memory, k);
+    LLVMValueRef y = llvm_read(emit, lines->dtype, address, lines->lanes, mask);
+    LLVMValueRef sum = llvm_get(emit, lines->vector, lines->sums[i]);
+    llvm_set(emit, lines->sums[i], llvm_fma(emit, y, x, sum));
+  }
+}
+
+// One vector of the sums over the lanes of `count` vectors: interleave and add, then fold what is left.
+static LLVMValueRef fold_lines(Emit *emit, LLVMValueRef *vectors, int count, int lanes) {
+  for (int half = count / 2; half; half /= 2)
+    for (int i = 0; i < half; i++)
+      vectors[i] = llvm_fadd(emit, zip(emit, vectors[i], vectors[i + half], lanes, 0),
+                             zip(emit, vectors[i], vectors[i + half], lanes, 1));
+  LLVMValueRef sum = vectors[0];
+  for (; lanes > count; lanes /= 2) {
+    LLVMValueRef halves[2], picks[64];
+    for (int h = 0; h < 2; h++) {
+      for (int i = 0; i < lanes / 2; i++) picks[i] = llvm_i32(emit, h * lanes / 2 + i);
+      halves[h] =
+          LLVMBuildShuffleVector(emit->builder, sum, sum, LLVMConstVector(picks, (unsigned)lanes / 2), "");
+    }
+    sum = llvm_fadd(emit, halves[0], halves[1]);
+  }
+  return sum;
+}
+
+LLVMValueRef dot_lines_function(Emit *outer, DType dtype, DType line_dtype) {
+  const char *name = arena_print(outer->arena, "dot_lines_%s_%s", dtype_name(dtype), dtype_name(line_dtype));
+  LLVMValueRef known = LLVMGetNamedFunction(outer->module, name);
+  if (known) return known;
+  Helper helper = helper_open(outer, name, "ppipi");
+  Emit *emit = &helper.emit;
+  Lines lines = {.emit = emit,
+                 .count = dot_lines_at_once(emit),
+                 .lanes = emit->machine->lanes,
+                 .dtype = dtype,
+                 .line_dtype = line_dtype};
+  lines.vector = llvm_vector_of(emit->f32, lines.lanes);
+  lines.memory = memory_type(emit, dtype);
+  lines.line_memory = memory_type(emit, line_dtype);
+  lines.line = helper.parameters[1];
+  for (int i = 0; i < lines.count; i++) {
+    lines.pointers[i] = load_pointer(emit, helper.parameters[0], i);
+    lines.sums[i] = llvm_variable(emit, lines.vector);
+    llvm_set(emit, lines.sums[i], LLVMConstNull(lines.vector));
+  }
+  LLVMValueRef count = helper.parameters[2], whole = round_down(emit, count, lines.lanes);
+  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), whole, lines.lanes);
+  lines_step(&lines, loop.index, NULL);
+  llvm_loop_close(emit, &loop);
+  LLVMValueRef rest = LLVMBuildNSWSub(emit->builder, count, whole, ""), sums[8];
+  Branch tail = llvm_branch_open(emit, not_zero(emit, rest));
+  lines_step(&lines, whole, llvm_tail_mask(emit, rest, lines.lanes));
+  llvm_branch_close(emit, &tail);
+  for (int i = 0; i < lines.count; i++) sums[i] = llvm_get(emit, lines.vector, lines.sums[i]);
+  LLVMValueRef total = fold_lines(emit, sums, lines.count, lines.lanes), place = helper.parameters[3];
+  LLVMValueRef before =
+      LLVMBuildSelect(emit->builder, not_zero(emit, helper.parameters[4]), read_f32(emit, place, lines.count),
+                      LLVMConstNull(LLVMTypeOf(total)), "");
+  write_f32(emit, place, llvm_fadd(emit, before, total), lines.count);
+  return helper_close(&helper);
+}
