@@ -375,6 +375,12 @@ bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value
 // ---- calling
 // -----------------------------------------------------------------------------------------------------
 
+// An error in the library is the caller's more often than not: show the call that led out of the user's file.
+static void note_call(Elaborator *elaborator, const Ast *function, const Ast *at) {
+  if (at->span.source != function->span.source)
+    note_at(elaborator->diagnostics, at->span, "in this call of `%s`", function->text);
+}
+
 static Value run_body(Elaborator *elaborator, Scope *scope, const Ast *function, const Ast *at,
                       LabelMap *map) {
   Value result = value_error();
@@ -384,9 +390,14 @@ static Value run_body(Elaborator *elaborator, Scope *scope, const Ast *function,
   } else if (!execute_block(elaborator, scope, function->c, &result)) {
     if (elaborator->diagnostics->errors == errors)
       error_at(elaborator->diagnostics, function->span, "`%s` ends without `return`", function->text);
+    else
+      note_call(elaborator, function, at);
     return value_error();
   }
-  if (elaborator->diagnostics->errors > errors) return value_error();
+  if (elaborator->diagnostics->errors > errors) {
+    note_call(elaborator, function, at);
+    return value_error();
+  }
   if (function->b && result.kind != VALUE_LIST) {
     Ast declared = *function->b;
     if (!to_tensor(elaborator, &result, DTYPE_F32, function->span)) return value_error();

@@ -38,6 +38,9 @@ Graph *model_function(Model *model, const char *function, const char *const *res
 // Marks the parameters of `graph` that the stage trains. False: a selector matches nothing (reported).
 bool model_select(Model *model, const char *stage, Graph *graph);
 
+// Whether the `weights` blocks speak of parameters that exist, with indices that fit. False: errors reported.
+bool model_check_weights(Model *model);
+
 // What the file says of a run. model_stage: NULL and reported where the name is unknown. Template and
 // preprocessing: NULL where the model has none.
 const Stage *model_stage(Model *model, const char *name);
