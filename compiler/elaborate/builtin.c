@@ -6,7 +6,8 @@
 
 static bool expect_count(Elaborator *elaborator, const Ast *call, size_t count, size_t wanted) {
   if (count == wanted) return true;
-  error_at(elaborator->diagnostics, call->span, "expected %zu arguments, found %zu", wanted, count);
+  error_at(elaborator->diagnostics, call->span, "`%s` takes %zu argument%s, found %zu",
+           source_text(elaborator, call->a), wanted, wanted == 1 ? "" : "s", count);
   return false;
 }
 
@@ -131,19 +132,17 @@ static Value builtin_split(Elaborator *elaborator, Scope *scope, const Ast *call
   Extent product = extent_constant(1);
   const Ast *texts = call->list[1]->a;
   for (size_t i = 0; i < parts->count; i++) {
-    if (!to_extent(elaborator, &parts->list[i], call->span, &axes[i].extent)) return value_error();
+
+    const Ast *text = texts->kind == AST_LIST ? texts->list[i] : texts;
+    if (!to_extent(elaborator, &parts->list[i], text->span, &axes[i].extent)) return value_error();
     axes[i].label = texts->kind == AST_LIST ? axis_label(elaborator, texts->list[i]) : "part";
     extent_multiply(product, axes[i].extent, &product);
   }
   Extent whole = tensor_extent(elaborator, &x, x.rank - 1);
   if (!extent_equal(whole, product)) {
-    Text here = {0}, there = {0};
-    extent_print(&here, product);
-    extent_print(&there, whole);
-    error_at(elaborator->diagnostics, call->span, "the parts hold %s elements but axis %s has %s",
-             text_string(&here), x.labels[x.rank - 1], text_string(&there));
-    text_free(&here);
-    text_free(&there);
+
+    error_at(elaborator->diagnostics, call->span, "the parts make up %s elements, but the last axis has %s",
+             axis_text(elaborator, NULL, product), axis_text(elaborator, x.labels[x.rank - 1], whole));
     return value_error();
   }
   Value result = x;
@@ -223,10 +222,10 @@ static bool find_joined(Elaborator *elaborator, const Ast *call, const Value *x,
 // The tensor with the axes of `model`; what it lacks is repeated, along `axis` it is taken once.
 static bool fit_side(Elaborator *elaborator, const Ast *call, Value *side, int own, const Value *model,
                      int axis) {
+
   Extent extents[MAX_RANK];
   for (int i = 0; i < model->rank; i++)
     extents[i] = i == axis ? extent_constant(1) : tensor_extent(elaborator, model, i);
-  if (own >= 0) side->labels[own] = model->labels[axis];
   for (int i = 0; i < side->rank; i++) {
     int there = tensor_axis(model, side->labels[i]);
     if (there >= 0 &&
@@ -237,10 +236,12 @@ static bool fit_side(Elaborator *elaborator, const Ast *call, Value *side, int o
     value_describe(elaborator, model, &other);
     error_at(elaborator->diagnostics, call->span, "axis %s of %s does not fit the other tensor, %s",
              side->labels[i], text_string(&here), text_string(&other));
+
     text_free(&here);
     text_free(&other);
     return false;
   }
+  if (own >= 0) side->labels[own] = model->labels[axis];
   *side = tensor_arrange(elaborator, side, model->rank, model->labels, extents);
   return true;
 }

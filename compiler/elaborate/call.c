@@ -1,336 +1,7 @@
 // Calls: functions with their axes bound by name, layers with their parameters, models with their members.
-//
-// Labels cross a call like this: inside, an axis is known by the name the parameter gives it (x[.., D]); on
-// return a label that came from an argument's axis gets the argument's label back, one that came from a
-// configuration value gets the name or the text that the caller gave for it, and a name of another model's
-// configuration is prefixed by that model's name.
 #include "compiler/elaborate/value.h"
 
 #include <string.h>
-
-typedef struct LabelMap {
-  const char *inside[32], *outside[32];
-  int count;
-  const char *prefix;   // "lm", or NULL
-  const Scope *members; // whose names get the prefix
-  const Ast *function;  // being called
-} LabelMap;
-
-static void map_label(LabelMap *map, const char *inside, const char *outside) {
-  for (int i = 0; i < map->count; i++)
-    if (!strcmp(map->inside[i], inside)) return;
-  if (map->count == 32) return;
-  map->inside[map->count] = inside;
-  map->outside[map->count++] = outside;
-}
-
-static const char *label_outside(Elaborator *elaborator, const LabelMap *map, const char *label) {
-  for (int i = 0; i < map->count; i++)
-    if (!strcmp(map->inside[i], label)) return map->outside[i];
-  for (size_t i = 0; map->prefix && i < map->members->count; i++)
-    if (!strcmp(map->members->bindings[i].name, label))
-      return arena_print(elaborator->arena, "%s.%s", map->prefix, label);
-  return label;
-}
-
-static void labels_outside(Elaborator *elaborator, const LabelMap *map, Value *value) {
-  for (int i = 0; i < value->rank; i++) {
-    value->labels[i] = label_outside(elaborator, map, value->labels[i]);
-    value->aliases[i] = NULL;
-    for (int j = 0; j < i; j++)
-      if (!strcmp(value->labels[i], value->labels[j]))
-        value->labels[i] = arena_print(elaborator->arena, "%s'", value->labels[i]);
-  }
-}
-
-// ---- matching declared axes
-// ------------------------------------------------------------------------------------
-
-static bool report_rank(Elaborator *elaborator, const Ast *declared, Span span, const Value *value) {
-  Text text = {0};
-  value_describe(elaborator, value, &text);
-  error_at(elaborator->diagnostics, span, "`%s` takes %zu axes, found %s",
-           declared->text ? declared->text : "the result", declared->count, text_string(&text));
-  note_at(elaborator->diagnostics, declared->span, "declared here");
-  text_free(&text);
-  return false;
-}
-
-// One axis against its declaration: a new name is bound, anything else must be equal.
-static bool match_axis(Elaborator *elaborator, Scope *scope, const Ast *item, Extent extent, Span span,
-                       const char *what) {
-  Value *found = item->kind == AST_NAME ? scope_find(scope, item->text) : NULL;
-  if (item->kind == AST_NAME && (!found || found->kind != VALUE_NUMBER)) {
-    scope_set(elaborator->arena, scope, item->text, value_size(extent));
-    return true;
-  }
-  Value value = found ? *found : evaluate(elaborator, scope, item);
-  Extent expected;
-  if (!to_extent(elaborator, &value, item->span, &expected)) return false;
-  if (extent_equal(expected, extent)) return true;
-  Text here = {0}, there = {0};
-  extent_print(&here, expected);
-  extent_print(&there, extent);
-  error_at(elaborator->diagnostics, span, "axis %s of %s is %s but %s is expected",
-           source_text(elaborator, item), what, text_string(&there), text_string(&here));
-  note_at(elaborator->diagnostics, item->span, "expected here");
-  text_free(&here);
-  text_free(&there);
-  return false;
-}
-
-static bool mentions_name(const Ast *ast, const char *name) {
-  if (!ast) return false;
-  if (ast->text && ast->kind != AST_STRING && !strcmp(ast->text, name)) return true;
-  if (mentions_name(ast->a, name) || mentions_name(ast->b, name) || mentions_name(ast->c, name) ||
-      mentions_name(ast->d, name))
-    return true;
-  for (size_t i = 0; i < ast->count; i++)
-    if (mentions_name(ast->list[i], name)) return true;
-  return false;
-}
-
-// Axes under `..` keep the caller's labels, unless the function uses such a name for something of its own.
-static void keep_label(Elaborator *elaborator, LabelMap *map, const char **label) {
-  const char *inside = *label;
-  if (!map) return;
-  while (mentions_name(map->function, inside)) inside = arena_print(elaborator->arena, "%s'", inside);
-  if (inside != *label) map_label(map, inside, *label);
-  *label = inside;
-}
-
-// Binds the declared axes of a tensor and renames its axes to them.
-static bool match_axes(Elaborator *elaborator, Scope *scope, const Ast *declared, Value *value, Span span,
-                       LabelMap *map) {
-  size_t fixed = declared->count;
-  for (size_t i = 0; i < declared->count; i++) fixed -= declared->list[i]->kind == AST_DOTS;
-  bool dots = fixed < declared->count;
-  if (dots ? (size_t)value->rank < fixed : (size_t)value->rank != fixed)
-    return report_rank(elaborator, declared, span, value);
-  const char *what = declared->text ? declared->text : "the result";
-  int axis = 0;
-  for (size_t i = 0; i < declared->count; i++) {
-    const Ast *item = declared->list[i];
-    if (item->kind == AST_DOTS) {
-      for (int kept = value->rank - (int)fixed; kept > 0; kept--)
-        keep_label(elaborator, map, &value->labels[axis++]);
-      continue;
-    }
-    Extent extent = tensor_extent(elaborator, value, axis);
-    if (!match_axis(elaborator, scope, item, extent, span, what)) return false;
-    const char *label = axis_label(elaborator, item);
-    if (map) map_label(map, label, value->labels[axis]);
-    value->labels[axis++] = label;
-  }
-  for (int i = 0; i < value->rank; i++) {
-    value->aliases[i] = NULL;
-    for (int j = 0; j < i; j++) {
-      if (strcmp(value->labels[i], value->labels[j])) continue;
-      const char *primed = arena_print(elaborator->arena, "%s'", value->labels[i]);
-      if (map) map_label(map, primed, label_outside(elaborator, map, value->labels[i]));
-      value->labels[i] = primed;
-    }
-  }
-  return true;
-}
-
-static bool bind_argument(Elaborator *elaborator, Scope *scope, const Ast *parameter, Value value,
-                          const Ast *text, Span span, LabelMap *map) {
-  if (value.kind == VALUE_ERROR) return false;
-  if (parameter->has_axes || parameter->dtype) {
-    DType dtype = DTYPE_F32;
-    if (parameter->dtype && !dtype_from_name(parameter->dtype, &dtype)) {
-      error_at(elaborator->diagnostics, parameter->span, "`%s` is not an element type", parameter->dtype);
-      return false;
-    }
-    if (!to_tensor(elaborator, &value, dtype, span)) return false;
-    if (parameter->dtype && tensor_dtype(elaborator, &value) != dtype) {
-      error_at(elaborator->diagnostics, span, "`%s` is %s, found %s", parameter->text, parameter->dtype,
-               dtype_name(tensor_dtype(elaborator, &value)));
-      return false;
-    }
-    value.parts = 0;
-    if (parameter->has_axes && !match_axes(elaborator, scope, parameter, &value, span, map)) return false;
-  } else if (value.kind == VALUE_NUMBER && text && map) {
-    map_label(map, parameter->text, axis_label(elaborator, text));
-  }
-  scope_set(elaborator->arena, scope, parameter->text, value);
-  return true;
-}
-
-// ---- arguments
-// -------------------------------------------------------------------------------------------------
-
-typedef struct Arguments {
-  Value values[MAX_ARGUMENTS];
-  const Ast *texts[MAX_ARGUMENTS];
-  const char *names[MAX_ARGUMENTS]; // or NULL
-  bool used[MAX_ARGUMENTS];
-  size_t count;
-} Arguments;
-
-static bool evaluate_arguments(Elaborator *elaborator, Scope *scope, const Ast *call, size_t values,
-                               Arguments *arguments) {
-  bool good = true;
-  arguments->count = 0;
-  if (call->count > MAX_ARGUMENTS) {
-    error_at(elaborator->diagnostics, call->span, "more than %d arguments", MAX_ARGUMENTS);
-    return false;
-  }
-  for (size_t i = 0; i < call->count; i++) {
-    size_t at = arguments->count++;
-    arguments->values[at] = at < values ? evaluate(elaborator, scope, call->list[i]->a) : value_error();
-    arguments->texts[at] = call->list[i]->a;
-    arguments->names[at] = call->list[i]->text;
-    arguments->used[at] = false;
-    good &= at >= values || arguments->values[at].kind != VALUE_ERROR;
-  }
-  return good;
-}
-
-static int find_argument(const Arguments *arguments, const char *name, size_t position) {
-  for (size_t i = 0; i < arguments->count; i++)
-    if (arguments->names[i] && !strcmp(arguments->names[i], name)) return (int)i;
-  return position < arguments->count && !arguments->names[position] ? (int)position : -1;
-}
-
-// All declared parameters from the arguments, then overrides, then defaults.
-static bool bind_arguments(Elaborator *elaborator, Scope *scope, Ast *const *parameters, size_t count,
-                           Arguments *arguments, const Ast *at, const char *override, LabelMap *map) {
-  for (size_t i = 0; i < count; i++) {
-    const Ast *parameter = parameters[i];
-    int found = find_argument(arguments, parameter->text, i);
-    Value value;
-    const Ast *text = found >= 0 ? arguments->texts[found] : NULL;
-    if (found >= 0) arguments->used[found] = true;
-    if (override && model_override(elaborator, override, parameter->text, &value)) {
-    } else if (found >= 0) {
-      value = arguments->values[found];
-    } else if (parameter->a) {
-      value = evaluate(elaborator, scope, parameter->a);
-    } else {
-      error_at(elaborator->diagnostics, at->span, "the argument `%s` is missing", parameter->text);
-      note_at(elaborator->diagnostics, parameter->span, "declared here");
-      return false;
-    }
-    if (!bind_argument(elaborator, scope, parameter, value, text, text ? text->span : at->span, map))
-      return false;
-  }
-  for (size_t i = 0; i < arguments->count; i++) {
-    if (arguments->used[i]) continue;
-    if (arguments->names[i])
-      error_at(elaborator->diagnostics, arguments->texts[i]->span, "there is no parameter `%s`",
-               arguments->names[i]);
-    else
-      error_at(elaborator->diagnostics, arguments->texts[i]->span, "expected %zu arguments, found more",
-               count);
-    return false;
-  }
-  return true;
-}
-
-// ---- parameters
-// --------------------------------------------------------------------------------------------------
-
-static const char *join_path(Elaborator *elaborator, const char *path, const char *name) {
-  if (!path || !*path) return name;
-  return *name ? arena_print(elaborator->arena, "%s.%s", path, name) : path;
-}
-
-static bool check_site(Elaborator *elaborator, const char *name, const Ast *param, const Ast *site) {
-  for (size_t i = 0; i < elaborator->site_count; i++) {
-    if (strcmp(elaborator->sites[i].name, name)) continue;
-    if (elaborator->sites[i].site == site) return true;
-    error_at(elaborator->diagnostics, site->span,
-             "two layers would share the parameter `%s`; give one a name, as in "
-             "`name: Layer()(x)`",
-             name);
-    note_at(elaborator->diagnostics, param->span, "the parameter is declared here");
-    return false;
-  }
-  struct ParamSite entry = {name, site};
-  ARENA_PUSH(elaborator->arena, elaborator->sites, elaborator->site_count, elaborator->site_capacity, entry);
-  return true;
-}
-
-static bool initial_value(Elaborator *elaborator, Scope *scope, const Ast *param, Initial *initial) {
-  if (!param->d) {
-    Value value = param->a ? evaluate(elaborator, scope, param->a) : value_number(0);
-    if (value.kind != VALUE_NUMBER) {
-      error_at(elaborator->diagnostics, param->span,
-               "a parameter starts as a constant number or `~ normal(deviation)`");
-      return false;
-    }
-    *initial = (Initial){false, value.number, 0};
-    return true;
-  }
-  Value spread = value_error();
-  bool normal = param->d->kind == AST_CALL && param->d->a->kind == AST_NAME &&
-                !strcmp(param->d->a->text, "normal") && param->d->count == 1;
-  if (normal) spread = evaluate(elaborator, scope, param->d->list[0]->a);
-  if (!normal || spread.kind != VALUE_NUMBER || spread.number < 0) {
-    error_at(elaborator->diagnostics, param->d->span, "expected `normal(deviation)` with a constant");
-    return false;
-  }
-  *initial = (Initial){true, 0, spread.number};
-  return true;
-}
-
-static bool parameter_type(Elaborator *elaborator, Scope *scope, const Ast *param, Type *type) {
-  *type = (Type){.dtype = DTYPE_F32, .rank = (int)param->count};
-  if (param->count > MAX_RANK) {
-    error_at(elaborator->diagnostics, param->span, "more than %d axes", MAX_RANK);
-    return false;
-  }
-  for (size_t i = 0; i < param->count; i++) {
-    Value value = evaluate(elaborator, scope, param->list[i]);
-    if (!to_extent(elaborator, &value, param->list[i]->span, &type->axes[i].extent)) return false;
-    if (!extent_is_constant(type->axes[i].extent) || type->axes[i].extent.offset < 1) {
-      error_at(elaborator->diagnostics, param->list[i]->span,
-               "a parameter's axis has a fixed size of at least 1");
-      return false;
-    }
-    type->axes[i].label = axis_label(elaborator, param->list[i]);
-  }
-  type_make_labels_unique(elaborator->arena, type);
-  return true;
-}
-
-Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, const char *path) {
-  Graph *graph = elaborator->graph;
-  Type type;
-  Initial initial;
-  if (!graph) {
-    error_at(elaborator->diagnostics, param->span, "a parameter has no value at compile time");
-    return value_error();
-  }
-  if (!parameter_type(elaborator, scope, param, &type)) return value_error();
-  const Ast *site = elaborator->site && param != elaborator->site ? elaborator->site : param;
-  if (!check_site(elaborator, path, param, site)) return value_error();
-  Input *input = graph_find_input(graph, path);
-  NodeId node = input ? input->node : 0;
-  if (!input) {
-    if (!initial_value(elaborator, scope, param, &initial)) return value_error();
-    graph->span = param->span;
-    node = graph_input(graph, path, INPUT_PARAM, type);
-    graph_find_input(graph, path)->initial = initial;
-  }
-  const char *labels[MAX_RANK];
-  for (int i = 0; i < type.rank; i++) labels[i] = type.axes[i].label;
-  return value_tensor(elaborator, node, labels);
-}
-
-static void execute_param(Elaborator *elaborator, Scope *scope, const Ast *param) {
-  bool on = true;
-  if (param->b) {
-    Value condition = evaluate(elaborator, scope, param->b);
-    if (!to_truth(elaborator, &condition, param->b->span, &on)) return;
-  }
-  Value value = value_number(0); // a parameter that is switched off is 0
-  if (on)
-    value = parameter_value(elaborator, scope, param, join_path(elaborator, elaborator->path, param->text));
-  scope_set(elaborator->arena, scope, param->text, value);
-}
 
 // ---- statements
 // --------------------------------------------------------------------------------------------------
@@ -362,7 +33,11 @@ bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value
     switch (statement->kind) {
     case AST_ASSIGN: execute_assign(elaborator, scope, statement); break;
     case AST_PARAM: execute_param(elaborator, scope, statement); break;
-    case AST_RETURN: *result = evaluate(elaborator, scope, statement->a); return true;
+
+    case AST_RETURN:
+      *result = evaluate(elaborator, scope, statement->a);
+      elaborator->returned = statement->a->span;
+      return true;
     case AST_REPEAT:
       if (execute_repeat(elaborator, scope, statement, result)) return true;
       break;
@@ -400,7 +75,9 @@ static Value run_body(Elaborator *elaborator, Scope *scope, const Ast *function,
   }
   if (function->b && result.kind != VALUE_LIST) {
     Ast declared = *function->b;
-    if (!to_tensor(elaborator, &result, DTYPE_F32, function->span)) return value_error();
+
+    Span span = function->c->kind == AST_BLOCK ? elaborator->returned : function->c->span;
+    if (!to_tensor(elaborator, &result, DTYPE_F32, span)) return value_error();
     declared.text = NULL;
     if (!match_axes(elaborator, scope, &declared, &result, function->b->span, NULL)) {
       note_at(elaborator->diagnostics, at->span, "in this call of `%s`", function->text);
@@ -490,8 +167,10 @@ static Value apply_function(Elaborator *elaborator, const Ast *call, const Value
   if (!map.members) map.prefix = NULL;
   Value before = arguments->count ? arguments->values[0] : value_error();
   if (axes && (before.kind != VALUE_TENSOR || !move_axes_last(elaborator, axes, &arguments->values[0]))) {
-    if (before.kind != VALUE_TENSOR)
-      error_at(elaborator->diagnostics, call->span, "axes are given for a function of a tensor");
+
+    if (before.kind != VALUE_TENSOR && before.kind != VALUE_ERROR)
+      error_at(elaborator->diagnostics, call->span, "axes are given for a function of a tensor, not of %s",
+               value_kind_name(&before));
     return value_error();
   }
   Saved saved;
@@ -499,7 +178,7 @@ static Value apply_function(Elaborator *elaborator, const Ast *call, const Value
   const Ast *site = function->instance ? NULL : elaborator->site;
   if (!enter(elaborator, call, ast->text, path, site, &saved)) return value_error();
   Value result = value_error();
-  if (bind_arguments(elaborator, scope, ast->list, ast->count, arguments, call, NULL, &map))
+  if (bind_arguments(elaborator, scope, ast, ast, arguments, call, NULL, &map))
     result = run_body(elaborator, scope, ast, call, &map);
   leave(elaborator, &saved);
   return axes ? restore_order(elaborator, &before, result) : result;
@@ -523,7 +202,7 @@ static Value apply_layer(Elaborator *elaborator, const Ast *call, Instance *laye
   const Ast *site = layer->path ? layer->ast : call;
   if (!enter(elaborator, call, ast->text, path, site, &saved)) return value_error();
   Value result = value_error();
-  if (bind_arguments(elaborator, scope, ast->d->list, ast->d->count, arguments, call, NULL, &map))
+  if (bind_arguments(elaborator, scope, ast, ast->d, arguments, call, NULL, &map))
     result = run_body(elaborator, scope, ast, call, &map);
   leave(elaborator, &saved);
   return result;
@@ -548,6 +227,19 @@ static Value apply_instance(Elaborator *elaborator, Scope *scope, const Ast *cal
   return apply_function(elaborator, call, forward, &arguments, NULL, source_text(elaborator, call->a));
 }
 
+// A layer is configured first, with what is known at compile time, and then applied.
+static bool check_configuration(Elaborator *elaborator, const Ast *ast, const Arguments *arguments) {
+  for (size_t i = 0; i < arguments->count; i++) {
+    if (arguments->values[i].kind != VALUE_TENSOR) continue;
+    error_at(elaborator->diagnostics, arguments->texts[i]->span,
+             "`%s` is configured with what is known at compile time, found "
+             "a tensor; to apply it: `%s(..)(x)`",
+             ast->text, ast->text);
+    return false;
+  }
+  return true;
+}
+
 static Value configure(Elaborator *elaborator, Scope *scope, const Ast *call, const Value *type) {
   Arguments arguments;
   if (!evaluate_arguments(elaborator, scope, call, MAX_ARGUMENTS, &arguments)) return value_error();
@@ -558,8 +250,8 @@ static Value configure(Elaborator *elaborator, Scope *scope, const Ast *call, co
   instance->scope->instance = instance;
   LabelMap map = {.count = 0};
   const char *override = elaborator->graph ? NULL : elaborator->path;
-  if (!bind_arguments(elaborator, instance->scope, type->ast->list, type->ast->count, &arguments, call,
-                      override, &map))
+  if (!check_configuration(elaborator, type->ast, &arguments) ||
+      !bind_arguments(elaborator, instance->scope, type->ast, type->ast, &arguments, call, override, &map))
     return value_error();
   for (size_t i = 0; i < instance->scope->count; i++) {
     Binding *binding = &instance->scope->bindings[i];
@@ -595,7 +287,8 @@ static Value call_with_label(Elaborator *elaborator, Scope *scope, const Ast *ca
     return apply_function(elaborator, call, &callee, &arguments, axes,
                           call->a->kind == AST_MEMBER ? source_text(elaborator, call->a->a) : NULL);
   default:
-    error_at(elaborator->diagnostics, call->a->span, "%s can not be called", value_kind_name(&callee));
+    error_at(elaborator->diagnostics, call->a->span, "`%s` is %s, which can not be called",
+             source_text(elaborator, call->a), value_kind_name(&callee));
     return value_error();
   }
 }

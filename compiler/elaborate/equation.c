@@ -30,26 +30,23 @@ static bool mentions_index(Scope *scope, const Ast *ast) {
 static void bind_direct(Elaborator *elaborator, Value *variable, Extent extent, const char *label,
                         Span span) {
   if (!variable->known) {
-    variable->extent = extent, variable->known = true;
+    variable->extent = extent, variable->known = true, variable->first = span;
     if (!variable->label) variable->label = label;
     return;
   }
   if (extent_equal(variable->extent, extent) || variable->count)
     return; // count: bounded by `for` or an offset
   if (extent.symbol && !variable->extent.symbol) {
-    variable->extent = extent;
+    variable->extent = extent, variable->first = span;
     variable->label = label;
     return;
   }
   if (variable->extent.symbol && !extent.symbol) return;
-  Text here = {0}, there = {0};
-  extent_print(&here, variable->extent);
-  extent_print(&there, extent);
-  error_at(elaborator->diagnostics, span, "index `%s` runs over axis %s of %s and over axis %s of %s",
-           variable->text, variable->label ? variable->label : variable->text, text_string(&here), label,
-           text_string(&there));
-  text_free(&here);
-  text_free(&there);
+
+  error_at(elaborator->diagnostics, span, "index `%s` runs over %s elements here, but over %s there",
+           variable->text, axis_text(elaborator, label, extent),
+           axis_text(elaborator, variable->label, variable->extent));
+  note_at(elaborator->diagnostics, variable->first, "there");
 }
 
 // One item over an axis of `extent`: what its one unknown variable, if any, may reach.
@@ -91,10 +88,16 @@ static void collect(Elaborator *elaborator, Scope *scope, const Ast *ast);
 static void collect_items(Elaborator *elaborator, Scope *scope, const Ast *ast) {
   Value base = {.kind = VALUE_ERROR};
   if (!mentions_index(scope, ast->a)) base = evaluate_base(elaborator, scope, ast->a);
+  scope->poisoned |= base.kind == VALUE_ERROR && !mentions_index(scope, ast->a);
   if (base.kind != VALUE_TENSOR) return;
   size_t fixed = ast->count;
   for (size_t i = 0; i < ast->count; i++) fixed -= ast->list[i]->kind == AST_DOTS;
-  if (fixed > (size_t)base.rank) return; // reported when the index is evaluated
+
+  if (fixed > (size_t)base.rank) {
+    report_indices(elaborator, ast, &base, fixed);
+    scope->poisoned = true;
+    return;
+  }
   int axis = 0;
   for (size_t i = 0; i < ast->count; i++) {
     if (ast->list[i]->kind == AST_DOTS) {
@@ -123,6 +126,13 @@ static int unknown_count(const Scope *scope) {
   for (size_t i = 0; i < scope->count; i++)
     count += scope->bindings[i].value.kind == VALUE_INDEX && !scope->bindings[i].value.known;
   return count;
+}
+
+static const char *first_unknown(const Scope *scope) {
+  for (size_t i = 0; i < scope->count; i++)
+    if (scope->bindings[i].value.kind == VALUE_INDEX && !scope->bindings[i].value.known)
+      return scope->bindings[i].name;
+  return NULL;
 }
 
 // Reads with compound indices may need what other reads say first, so again until nothing new is learnt.
@@ -328,7 +338,7 @@ Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce) {
     declare_reduced(elaborator, scope, reduce);
     int errors = elaborator->diagnostics->errors;
     find_extents(elaborator, scope, reduce->a, NULL);
-    if (elaborator->diagnostics->errors > errors) return value_error();
+    if (elaborator->diagnostics->errors > errors || scope->poisoned) return value_error();
     drop_unknown(scope, 0);
     scope->equation = scope->count > 0;
   }
@@ -353,6 +363,29 @@ static void declare_target(Elaborator *elaborator, Scope *scope, const Ast *item
   declare_target(elaborator, scope, item->b);
 }
 
+static bool reads_tensor(const Ast *ast, const char *name) {
+  if (!ast) return false;
+  if (ast->kind == AST_INDEX && ast->a->kind == AST_NAME && !strcmp(ast->a->text, name)) return true;
+  if (reads_tensor(ast->a, name) || reads_tensor(ast->b, name) || reads_tensor(ast->c, name)) return true;
+  for (size_t i = 0; i < ast->count; i++)
+    if (reads_tensor(ast->list[i], name)) return true;
+  return false;
+}
+
+// An index hides a tensor of the same name: reading that in the equation can not be meant.
+static bool check_hidden(Elaborator *elaborator, const Scope *scope, const Ast *assign) {
+  for (size_t i = 0; i < scope->count; i++) {
+    const char *name = scope->bindings[i].name;
+    if (!reads_tensor(assign->a, name) && !reads_tensor(assign->b, name)) continue;
+    error_at(elaborator->diagnostics, assign->span,
+             "`%s` is an index of this equation, so `%s[..]` can not be read in it; "
+             "give the index another name",
+             name, name);
+    return false;
+  }
+  return true;
+}
+
 static bool declare_bounds(Elaborator *elaborator, Scope *scope, const Ast *bounds) {
   for (size_t i = 0; bounds && i < bounds->count; i++) {
     const Ast *bound = bounds->list[i];
@@ -372,9 +405,22 @@ static Value evaluate_body(Elaborator *elaborator, Scope *scope, const Ast *assi
   return apply_select(elaborator, scope, assign->b, condition, value, value_number(-INFINITY));
 }
 
+// sum[i] (a) * b is written like a call and ends at its bracket: worth a word when `i` is left over.
+static void note_bracket(Elaborator *elaborator, const Ast *ast, const char *index) {
+  if (!ast || ast->kind == AST_STRING) return;
+  for (size_t i = 0; ast->kind == AST_REDUCE && i < ast->count; i++)
+    if (!strcmp(ast->list[i]->text, index))
+      note_at(elaborator->diagnostics, ast->span,
+              "this %s ends here; to go on, bracket the whole product: %s[%s] ((..) * ..)", ast->text,
+              ast->text, index);
+  note_bracket(elaborator, ast->a, index);
+  note_bracket(elaborator, ast->b, index);
+}
+
 // The labels of the left side in order, variables of compound items each on their own.
-static bool target_labels(Elaborator *elaborator, Scope *scope, const Ast *target, const Value *value,
-                          const char **labels, Extent *extents, int *rank, Affine *items) {
+static bool target_labels(Elaborator *elaborator, Scope *scope, const Ast *assign, const Ast *target,
+                          const Value *value, const char **labels, Extent *extents, int *rank,
+                          Affine *items) {
   uint32_t used = 0;
   *rank = 0;
   for (size_t i = 0; i < target->count; i++) {
@@ -406,10 +452,12 @@ static bool target_labels(Elaborator *elaborator, Scope *scope, const Ast *targe
   }
   for (int i = 0; i < value->rank; i++) {
     if (used >> i & 1) continue;
+
     error_at(elaborator->diagnostics, target->span,
-             "axis `%s` stands on the right but not on the left: sum over it, or "
+             "index `%s` stands on the right but not on the left: sum over it, or "
              "name it on the left",
              value->labels[i]);
+    note_bracket(elaborator, assign->a, value->labels[i]);
     return false;
   }
   return true;
@@ -464,7 +512,7 @@ static Value append_piece(Elaborator *elaborator, const Ast *target, const Value
   return result;
 }
 
-static Value place(Elaborator *elaborator, Scope *scope, const Ast *target, Value value) {
+static Value place(Elaborator *elaborator, Scope *scope, const Ast *assign, const Ast *target, Value value) {
   Affine items[MAX_RANK] = {0};
   const char *labels[MAX_RANK];
   Extent extents[MAX_RANK];
@@ -473,7 +521,8 @@ static Value place(Elaborator *elaborator, Scope *scope, const Ast *target, Valu
     error_at(elaborator->diagnostics, target->span, "more than %d axes", MAX_RANK);
     return value_error();
   }
-  if (!target_labels(elaborator, scope, target, &value, labels, extents, &rank, items)) return value_error();
+  if (!target_labels(elaborator, scope, assign, target, &value, labels, extents, &rank, items))
+    return value_error();
   value = tensor_arrange(elaborator, &value, rank, labels, extents);
   int dots = rank, axis = 0;
   for (size_t i = 0; i < target->count; i++) dots -= items[i].count;
@@ -513,14 +562,16 @@ static Value equation_value(Elaborator *elaborator, Scope *outer, const Ast *ass
   size_t on_left = scope->count;
   declare_reduced(elaborator, scope, assign->a);
   declare_reduced(elaborator, scope, assign->b);
+  if (!check_hidden(elaborator, scope, assign)) return value_error();
   find_extents(elaborator, scope, assign->a, assign->b);
   drop_unknown(scope, on_left);
-  if (elaborator->diagnostics->errors > errors) return value_error();
-  if (unknown_count(scope)) return (Value){.kind = VALUE_LAZY, .ast = assign, .scope = outer};
+  if (elaborator->diagnostics->errors > errors || scope->poisoned) return value_error();
+  if (unknown_count(scope))
+    return (Value){.kind = VALUE_LAZY, .ast = assign, .scope = outer, .text = first_unknown(scope)};
   Value value = evaluate_body(elaborator, scope, assign);
   if (value.kind == VALUE_ERROR || !to_tensor(elaborator, &value, DTYPE_F32, assign->span))
     return value_error();
-  return place(elaborator, scope, target, value);
+  return place(elaborator, scope, assign, target, value);
 }
 
 static void assign_equation(Elaborator *elaborator, Scope *outer, const Ast *assign, const Ast *target) {
@@ -535,14 +586,25 @@ static void assign_equation(Elaborator *elaborator, Scope *outer, const Ast *ass
   scope_set(elaborator->arena, outer, name, value);
 }
 
+static void report_parts(Elaborator *elaborator, const Ast *assign, const Value *value) {
+  if (value->kind == VALUE_LIST)
+    error_at(elaborator->diagnostics, assign->span, "%zu names for a list of %zu", assign->count,
+             value->count);
+  else if (value->kind == VALUE_TENSOR && value->parts)
+    error_at(elaborator->diagnostics, assign->span, "%zu names for %s parts", assign->count,
+             axis_text(elaborator, NULL, tensor_extent(elaborator, value, value->parts - 1)));
+  else
+    error_at(elaborator->diagnostics, assign->span,
+             "%zu names on the left take apart a list or what split gives, not %s", assign->count,
+             value_kind_name(value));
+}
+
 static void assign_parts(Elaborator *elaborator, Scope *scope, const Ast *assign, Value value) {
   size_t count = assign->count;
   bool fits = value.kind == VALUE_LIST ? value.count == count : false;
   if (value.kind == VALUE_TENSOR && value.parts)
     fits = extent_equal(tensor_extent(elaborator, &value, value.parts - 1), extent_constant((int64_t)count));
-  if (!fits && value.kind != VALUE_ERROR)
-    error_at(elaborator->diagnostics, assign->span, "%zu names for %s that does not come in %zu parts", count,
-             value_kind_name(&value), count);
+  if (!fits && value.kind != VALUE_ERROR) report_parts(elaborator, assign, &value);
   for (size_t i = 0; i < count; i++) {
     Value part = value_error();
     if (fits && value.kind == VALUE_LIST) part = value.list[i];

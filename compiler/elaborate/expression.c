@@ -17,6 +17,24 @@ const char *axis_label(Elaborator *elaborator, const Ast *axis) {
   return axis->kind == AST_NAME ? axis->text : source_text(elaborator, axis);
 }
 
+const char *axis_text(Elaborator *elaborator, const char *label, Extent extent) {
+  Text text = {0};
+  extent_print(&text, extent);
+  bool named =
+      label && (label[0] < '0' || label[0] > '9') && label[0] != '#' && strcmp(label, text_string(&text));
+  const char *copy =
+      arena_print(elaborator->arena, "%s%s%s", named ? label : "", named ? "=" : "", text_string(&text));
+  text_free(&text);
+  return copy;
+}
+
+const char *place_text(Elaborator *elaborator, Span place, Span from) {
+  const Sources *sources = elaborator->diagnostics->sources;
+  int line = span_line(sources, place);
+  if (place.source == from.source) return arena_print(elaborator->arena, "line %d", line);
+  return arena_print(elaborator->arena, "%s:%d", sources->list[place.source].path, line);
+}
+
 bool to_extent(Elaborator *elaborator, const Value *value, Span span, Extent *extent) {
   if (value->kind == VALUE_ERROR) return false;
   if (value->kind == VALUE_NUMBER) {
@@ -24,7 +42,7 @@ bool to_extent(Elaborator *elaborator, const Value *value, Span span, Extent *ex
       *extent = value->extent.symbol ? value->extent : extent_constant((int64_t)value->number);
       if (extent->symbol || (extent->offset >= 0 && extent->offset < INT64_C(1) << 40)) return true;
     }
-    error_at(elaborator->diagnostics, span, "expected a whole number of elements, found %g", value->number);
+    error_at(elaborator->diagnostics, span, "expected a whole number of at least 0, found %g", value->number);
     return false;
   }
   error_at(elaborator->diagnostics, span, "expected a whole number, found %s", value_kind_name(value));
@@ -34,9 +52,26 @@ bool to_extent(Elaborator *elaborator, const Value *value, Span span, Extent *ex
 bool to_truth(Elaborator *elaborator, const Value *value, Span span, bool *truth) {
   if (value->kind == VALUE_ERROR) return false;
   if (value->kind == VALUE_BOOL) return *truth = value->number != 0, true;
-  error_at(elaborator->diagnostics, span, "expected true or false, known at compile time, found %s",
-           value_kind_name(value));
+  error_at(elaborator->diagnostics, span, "expected true or false, known at compile time, found %s%s",
+           value_kind_name(value),
+           value->kind == VALUE_TENSOR ? "; per element chooses select(condition, x, y)" : "");
   return false;
+}
+
+static void report_not_tensor(Elaborator *elaborator, const Value *value, Span span) {
+  Diagnostics *diagnostics = elaborator->diagnostics;
+  if (value->kind == VALUE_LAZY) {
+    error_at(diagnostics, span,
+             "nothing says how far index `%s` of `%s` runs; add `for %s < ...` to its equation", value->text,
+             value->ast->list[0]->a->text, value->text);
+    note_at(diagnostics, value->ast->span, "the equation");
+  } else if (value->kind == VALUE_INSTANCE) {
+    error_at(diagnostics, span,
+             "expected a tensor or a number, found a layer: `%s(..)` configures it, `%s(..)(x)` applies it",
+             value->instance->ast->text, value->instance->ast->text);
+  } else {
+    error_at(diagnostics, span, "expected a tensor or a number, found %s", value_kind_name(value));
+  }
 }
 
 static Value index_tensor(Elaborator *elaborator, const Value *index, DType dtype, Span span) {
@@ -73,9 +108,7 @@ bool to_tensor(Elaborator *elaborator, Value *value, DType dtype, Span span) {
   case VALUE_PARAM:
     *value = parameter_value(elaborator, value->scope, value->ast, value->text);
     return value->kind == VALUE_TENSOR;
-  default:
-    error_at(elaborator->diagnostics, span, "expected a tensor or a number, found %s",
-             value_kind_name(value));
+  default: report_not_tensor(elaborator, value, span);
   }
   return false;
 }
@@ -165,7 +198,8 @@ static Value tensor_binary(Elaborator *elaborator, Scope *scope, const Ast *at, 
     return value_error();
   DType dtype = common_dtype(tensor_dtype(elaborator, &x), tensor_dtype(elaborator, &y), op);
   if ((*op == 'a' || *op == 'o') && dtype != DTYPE_BOOL) {
-    error_at(elaborator->diagnostics, at->span, "`%s` takes bools, found %s", op, dtype_name(dtype));
+    error_at(elaborator->diagnostics, at->span, "`%s` takes bools, such as comparisons give, found %s", op,
+             dtype_name(dtype));
     return value_error();
   }
   x = tensor_cast(elaborator, &x, dtype);
@@ -216,7 +250,8 @@ Value apply_unary(Elaborator *elaborator, const Ast *at, Op op, Value x) {
   DType dtype = tensor_dtype(elaborator, &x);
   bool keeps = op == OP_NEG || op == OP_ABS || op == OP_STOP;
   if (op == OP_NOT && dtype != DTYPE_BOOL) {
-    error_at(elaborator->diagnostics, at->span, "`not` takes a bool, found %s", dtype_name(dtype));
+    error_at(elaborator->diagnostics, at->span, "`not` takes bools, such as comparisons give, found %s",
+             dtype_name(dtype));
     return value_error();
   }
   if (dtype == DTYPE_BOOL && (op == OP_NEG || op == OP_ABS)) x = tensor_cast(elaborator, &x, DTYPE_I32);
@@ -267,7 +302,14 @@ static Value in_graph(Elaborator *elaborator, Value value) {
 static Value evaluate_name(Elaborator *elaborator, Scope *scope, const Ast *ast) {
   Value *found = scope_find(scope, ast->text);
   if (found) return in_graph(elaborator, *found);
-  error_at(elaborator->diagnostics, ast->span, "nothing is called `%s` here", ast->text);
+
+  if (scope_in_equation(scope))
+    error_at(elaborator->diagnostics, ast->span,
+             "nothing is called `%s` here: it is no index on the left of this equation, "
+             "nor one of a sum, max or mean around",
+             ast->text);
+  else
+    error_at(elaborator->diagnostics, ast->span, "nothing is called `%s` here", ast->text);
   return value_error();
 }
 

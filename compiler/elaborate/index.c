@@ -164,7 +164,8 @@ static Value read_constant(Elaborator *elaborator, Value tensor, int axis, int64
   Extent whole = tensor_extent(elaborator, &tensor, axis);
   if (at < 0 && extent_is_constant(whole)) at += whole.offset;
   if (at < 0 || (extent_is_constant(whole) && at >= whole.offset)) {
-    error_at(elaborator->diagnostics, span, "index %lld is outside of axis %s", (long long)at, label);
+    error_at(elaborator->diagnostics, span, "index %lld is outside of an axis of %s", (long long)at,
+             axis_text(elaborator, label, whole));
     return value_error();
   }
   tensor.node = graph_slice(elaborator->graph, tensor.node, axis, extent_constant(at), extent_constant(1));
@@ -188,8 +189,8 @@ static Value read_slice(Elaborator *elaborator, Scope *scope, Value tensor, int 
   Extent minus = {begin.symbol, -begin.scale, -begin.offset};
   if (!extent_add(end, minus, &extent) || (extent_is_constant(extent) && extent.offset < 0) ||
       !extent_inside(begin, extent, whole)) {
-    error_at(elaborator->diagnostics, item->span, "this slice does not lie inside of axis %s",
-             tensor.labels[axis]);
+    error_at(elaborator->diagnostics, item->span, "the slice %s does not lie inside of an axis of %s",
+             source_text(elaborator, item), axis_text(elaborator, tensor.labels[axis], whole));
     return value_error();
   }
   tensor.node = graph_slice(elaborator->graph, tensor.node, axis, begin, extent);
@@ -322,14 +323,19 @@ static void hide_labels(Elaborator *elaborator, const Ast *ast, Value *tensor, i
   }
 }
 
+void report_indices(Elaborator *elaborator, const Ast *ast, const Value *tensor, size_t items) {
+  Text text = {0};
+  value_describe(elaborator, tensor, &text);
+  error_at(elaborator->diagnostics, ast->span, "%zu indices for %s", items, text_string(&text));
+  text_free(&text);
+}
+
 static Value index_tensor(Elaborator *elaborator, Scope *scope, const Ast *ast, Value tensor) {
   size_t items = ast->count;
   for (size_t i = 0; i < ast->count; i++) items -= ast->list[i]->kind == AST_DOTS;
   if (items > (size_t)tensor.rank) {
-    Text text = {0};
-    value_describe(elaborator, &tensor, &text);
-    error_at(elaborator->diagnostics, ast->span, "%zu indices for %s", items, text_string(&text));
-    text_free(&text);
+
+    report_indices(elaborator, ast, &tensor, items);
     return value_error();
   }
   int whole = tensor.rank - (int)items, axis = 0;

@@ -7,6 +7,27 @@ static bool is_declaration(const Ast *ast) {
   return ast->kind == AST_FUNCTION || ast->kind == AST_LAYER || ast->kind == AST_MODEL;
 }
 
+static void report_twice(Diagnostics *diagnostics, const Ast *first, const Ast *second) {
+  error_at(diagnostics, second->span, "`%s` is declared twice", second->text);
+  note_at(diagnostics, first->span, "the first time");
+}
+
+static void check_unique(Diagnostics *diagnostics, Ast *const *list, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    bool named = list[i]->kind == AST_PARAMETER || list[i]->kind == AST_PARAM || is_declaration(list[i]);
+    for (size_t j = 0; named && j < i; j++) {
+      if (list[j]->kind != list[i]->kind && !(is_declaration(list[j]) && is_declaration(list[i]))) continue;
+      if (strcmp(list[j]->text, list[i]->text)) continue;
+      report_twice(diagnostics, list[j], list[i]);
+      break;
+    }
+    if (!is_declaration(list[i])) continue;
+    check_unique(diagnostics, list[i]->list, list[i]->count);
+    if (list[i]->d) check_unique(diagnostics, list[i]->d->list, list[i]->d->count);
+    if (list[i]->kind == AST_MODEL) check_unique(diagnostics, list[i]->c->list, list[i]->c->count);
+  }
+}
+
 // A scope per module: its declarations, and the modules that it imports. Around it is the prelude's, where
 // there is one (it is loaded before all others).
 static void open_modules(Model *model) {
@@ -26,6 +47,7 @@ static void open_modules(Model *model) {
         i && !strcmp(modules->list[0].name, "prelude") ? model->module_scopes[0] : model->builtins;
     Scope *scope = model->module_scopes[i] = scope_new(arena, around);
     const Ast *file = modules->list[i].file;
+    check_unique(model->elaborator.diagnostics, file->list, file->count);
     for (size_t j = 0; j < file->count; j++) {
       const Ast *ast = file->list[j];
       if (ast->kind == AST_IMPORT) {
@@ -54,11 +76,9 @@ static bool preset_override(Elaborator *elaborator, const Ast *preset, const cha
   for (size_t i = 0; i < preset->count; i++) {
     const Ast *setting = preset->list[i];
     const Ast *call = setting->count == 1 && setting->list[0]->kind == AST_CALL ? setting->list[0] : NULL;
-    if (!call) {
-      error_at(elaborator->diagnostics, setting->span, "a preset sets values as `%s(name = value)`",
-               setting->text);
-      return false;
-    }
+
+    if (!call) continue; // reported by check_settings
+
     const char *target = source_text(elaborator, call->a);
     bool here = !strcmp(target, path) || (!*path && !strcmp(target, model_name(model)));
     for (size_t j = 0; here && j < call->count; j++) {
@@ -101,18 +121,17 @@ static bool check_preset(Model *model) {
     text_print(&known, "%s%s", known.length ? ", " : "", ast->text);
   }
   if (!found)
-    error_at(model->elaborator.diagnostics, model->file->span, "there is no preset `%s`; this file has: %s",
-             wanted, known.length ? text_string(&known) : "none");
+    error_at(model->elaborator.diagnostics, model->root->ast->span,
+             "there is no preset `%s`; this file has: %s", wanted,
+             known.length ? text_string(&known) : "none");
   text_free(&known);
   return found;
 }
 
-// Every setting of a preset and of the command line must be about something that exists.
-static bool known_target(Model *model, const char *path) {
+// The part at a path ("", "vision", the model's own name); NULL: none.
+static Instance *find_part(Model *model, const char *path) {
   Instance *instance = model->root;
-  for (size_t i = 0; i < model->file->count; i++)
-    if (model->file->list[i]->kind == AST_STAGE && !strcmp(model->file->list[i]->text, path)) return true;
-  if (!*path || !strcmp(path, model_name(model))) return true;
+  if (!strcmp(path, model_name(model))) return instance;
   while (*path) {
     size_t length = strcspn(path, ".");
     Instance *next = NULL;
@@ -122,42 +141,69 @@ static bool known_target(Model *model, const char *path) {
           !strncmp(binding->name, path, length))
         next = binding->value.instance;
     }
-    if (!next) return false;
+    if (!next) return NULL;
     instance = next;
     path += length + (path[length] == '.');
   }
-  return true;
+  return instance;
+}
+
+static const Ast *find_stage(Model *model, const char *name) {
+  for (size_t i = 0; i < model->file->count; i++)
+    if (model->file->list[i]->kind == AST_STAGE && !strcmp(model->file->list[i]->text, name))
+      return model->file->list[i];
+  return NULL;
+}
+
+static bool names_parameter(const Ast *declaration, const char *name) {
+  for (size_t i = 0; i < declaration->count; i++)
+    if (!strcmp(declaration->list[i]->text, name)) return true;
+  return false;
 }
 
 static bool known_name(Model *model, const char *path, const char *name) {
-  for (size_t i = 0; i < model->file->count; i++)
-    if (model->file->list[i]->kind == AST_STAGE && !strcmp(model->file->list[i]->text, path)) return true;
-  Text whole = {0};
-  double number;
-  bool root = !*path || !strcmp(path, model_name(model));
-  text_print(&whole, "%s%s%s", root ? "" : path, root ? "" : ".", name);
-  bool known = model_number(model, text_string(&whole), &number);
-  text_free(&whole);
-  return known;
+
+  if (find_stage(model, path)) return true; // its settings are checked when it is read
+  const Instance *instance = find_part(model, path);
+  return instance && names_parameter(instance->ast, name);
 }
 
+static void check_preset_setting(Model *model, const Ast *setting) {
+  Elaborator *elaborator = &model->elaborator;
+  const Ast *call = setting->count == 1 && setting->list[0]->kind == AST_CALL ? setting->list[0] : NULL;
+  if (!call || strcmp(source_text(elaborator, call->a), setting->text)) {
+    error_at(elaborator->diagnostics, setting->span, "a preset sets values as `part(name = value)`");
+    return;
+  }
+  if (!find_part(model, setting->text) && !find_stage(model, setting->text)) {
+    error_at(elaborator->diagnostics, setting->span,
+             "`%s` is neither the model, nor a part of it, nor a stage", setting->text);
+    return;
+  }
+  for (size_t i = 0; i < call->count; i++) {
+    const char *name = call->list[i]->text;
+    if (!name)
+      error_at(elaborator->diagnostics, call->list[i]->span,
+               "a preset sets values by name, as `name = value`");
+    else if (!known_name(model, setting->text, name))
+      error_at(elaborator->diagnostics, call->list[i]->span, "`%s` has no parameter `%s`", setting->text,
+               name);
+  }
+}
+
+// Every setting of a preset and of the command line must be about something that exists.
 static void check_settings(Model *model) {
   Elaborator *elaborator = &model->elaborator;
   for (size_t i = 0; i < model->file->count; i++) {
     const Ast *preset = model->file->list[i];
     if (preset->kind != AST_PRESET) continue;
-    for (size_t j = 0; j < preset->count; j++) {
-      const Ast *setting = preset->list[j];
-      if (setting->count != 1 || setting->list[0]->kind != AST_CALL) continue;
-      const char *target = source_text(elaborator, setting->list[0]->a);
-      if (!known_target(model, target))
-        error_at(elaborator->diagnostics, setting->span, "there is no part or stage `%s`", target);
-    }
+
+    for (size_t j = 0; j < preset->count; j++) check_preset_setting(model, preset->list[j]);
   }
   for (size_t i = 0; i < model->options->define_count; i++) {
     const char *path = model->options->defines[i].path, *dot = strrchr(path, '.');
     const char *target = dot ? arena_copy(elaborator->arena, path, (size_t)(dot - path)) : "";
-    if (!known_target(model, target) || !known_name(model, target, dot ? dot + 1 : path))
+    if (!known_name(model, target, dot ? dot + 1 : path))
       error_at(elaborator->diagnostics, model->options->defines[i].value->span,
                "nothing is called `%s` in %s", path, model_name(model));
   }
@@ -271,7 +317,12 @@ static Value data_input(Model *model, const Ast *parameter) {
   const Ast *declared = declared_parameter(model, parameter);
   Type type = {.dtype = DTYPE_F32, .rank = (int)declared->count};
   const char *labels[MAX_RANK];
-  if (!declared->has_axes || declared->count > MAX_RANK) {
+
+  if (declared->count > MAX_RANK) {
+    error_at(elaborator->diagnostics, parameter->span, "more than %d axes", MAX_RANK);
+    return value_error();
+  }
+  if (!declared->has_axes) {
     error_at(elaborator->diagnostics, parameter->span, "the input `%s` needs its axes, as in `%s[B, T]`",
              parameter->text, parameter->text);
     return value_error();
@@ -311,8 +362,9 @@ Graph *model_graph(Model *model, const char *function) {
   Value result = value_error();
   if (elaborator->diagnostics->errors == errors)
     result = call_function(elaborator, method.ast, &method, arguments, count);
-  if (elaborator->diagnostics->errors == errors &&
-      to_tensor(elaborator, &result, DTYPE_F32, method.ast->span))
+
+  Span span = method.ast->c->kind == AST_BLOCK ? elaborator->returned : method.ast->c->span;
+  if (elaborator->diagnostics->errors == errors && to_tensor(elaborator, &result, DTYPE_F32, span))
     graph_output(graph, !strcmp(function, "loss") ? "loss" : "result", result.node, false);
   elaborator->graph = NULL;
   if (elaborator->diagnostics->errors == errors) graph_check_sizes(graph, elaborator->diagnostics);

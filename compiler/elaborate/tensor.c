@@ -86,15 +86,15 @@ Value tensor_cast(Elaborator *elaborator, const Value *tensor, DType dtype) {
 }
 
 static void report_missing(Elaborator *elaborator, Span span, const Value *x, const Value *y,
-                           const char *label) {
+                           const char *only_x, const char *only_y) {
   Text left = {0}, right = {0};
   value_describe(elaborator, x, &left);
   value_describe(elaborator, y, &right);
-  error_at(
-      elaborator->diagnostics, span,
-      "axes broadcast by name: %s and %s do not fit, neither holds all axes of the other (`%s` is only on "
-      "one side); an index equation can say which axes belong together",
-      text_string(&left), text_string(&right), label);
+  error_at(elaborator->diagnostics, span,
+           "%s and %s do not broadcast: axes go by name, and each side has one that the other lacks (`%s`, "
+           "`%s`); an "
+           "index equation can say which belong together",
+           text_string(&left), text_string(&right), only_x, only_y);
   text_free(&left);
   text_free(&right);
 }
@@ -105,16 +105,11 @@ static bool extents_fit(Elaborator *elaborator, Span span, const Value *x, const
     if (other < 0) continue;
     Extent here = tensor_extent(elaborator, x, i), there = tensor_extent(elaborator, y, other);
     if (extent_equal(here, there)) continue;
-    Text left = {0}, right = {0};
-    extent_print(&left, here);
-    extent_print(&right, there);
-    error_at(elaborator->diagnostics, span, "axis %s is %s here (line %d) but %s there (line %d)",
-             x->labels[i], text_string(&left),
-             span_line(elaborator->diagnostics->sources, elaborator->graph->nodes[x->node].span),
-             text_string(&right),
-             span_line(elaborator->diagnostics->sources, elaborator->graph->nodes[y->node].span));
-    text_free(&left);
-    text_free(&right);
+
+    const Node *nodes = elaborator->graph->nodes;
+    error_at(elaborator->diagnostics, span, "axis %s is %s here (%s) but %s there (%s)", x->labels[i],
+             axis_text(elaborator, NULL, here), place_text(elaborator, nodes[x->node].span, span),
+             axis_text(elaborator, NULL, there), place_text(elaborator, nodes[y->node].span, span));
     return false;
   }
   return true;
@@ -130,7 +125,7 @@ bool tensor_join(Elaborator *elaborator, Scope *scope, Span span, Value *x, Valu
   for (int i = 0; i < x->rank; i++)
     if (label_axis(y, x->labels[i]) < 0) only_x = x->labels[i];
   if (only_x && only_y && !scope_in_equation(scope)) {
-    report_missing(elaborator, span, x, y, only_y);
+    report_missing(elaborator, span, x, y, only_x, only_y);
     return false;
   }
   const Value *lead = only_y && !only_x ? y : x, *other = lead == x ? y : x;

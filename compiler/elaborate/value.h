@@ -34,8 +34,9 @@ struct Value {
   double number;     // NUMBER, BOOL
   Extent extent;     // NUMBER that is a run-time size; INDEX
   bool known;        // INDEX: its extent is known
-  const char *text;  // STRING; INDEX: its name; PARAM: its path
+  const char *text;  // STRING; INDEX: its name; PARAM: its path; LAZY: the index without an extent
   const char *label; // INDEX: the label of the axis that it was first seen on, or NULL
+  Span first;        // INDEX: where
   NodeId node;       // TENSOR
   int rank;          // TENSOR
   const char *labels[MAX_RANK];
@@ -59,6 +60,7 @@ struct Scope {
   Binding *bindings;
   size_t count, capacity;
   bool equation;      // index variables live here: tensors may form outer products
+  bool poisoned;      // an equation that reads something for which an error was reported
   Instance *instance; // the model whose configuration and parameters these names are, or NULL
 };
 
@@ -81,8 +83,10 @@ typedef struct Elaborator {
     const Ast *site;
   } * sites;
   size_t site_count, site_capacity;
-  const Ast *site; // the layer application being elaborated
-  struct Memo {    // what equations under way have evaluated to find their extents
+  const Ast *site;   // the layer application being elaborated
+  const Ast *shared; // the last of them reported for a parameter that is another's
+  Span returned;     // the expression of the last `return`
+  struct Memo {      // what equations under way have evaluated to find their extents
     const Ast *ast;
     const Scope *scope;
     Value value;
@@ -119,6 +123,9 @@ Value apply_unary(Elaborator *elaborator, const Ast *at, Op op, Value x);
 Value apply_select(Elaborator *elaborator, Scope *scope, const Ast *at, Value condition, Value x, Value y);
 const char *source_text(Elaborator *elaborator, const Ast *ast); // the expression as the user wrote it
 const char *axis_label(Elaborator *elaborator, const Ast *axis);
+const char *axis_text(Elaborator *elaborator, const char *label,
+                      Extent extent);                                  // "D=768", "768", for messages
+const char *place_text(Elaborator *elaborator, Span place, Span from); // "line 12", "stdlib/nn.vlm:12"
 
 // ---- tensor.c: tensors by the names of their axes
 int tensor_axis(const Value *tensor, const char *name); // by alias, then by label; -1: none
@@ -144,6 +151,7 @@ typedef struct Affine {
 } Affine;
 bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine *affine);
 
+void report_indices(Elaborator *elaborator, const Ast *ast, const Value *tensor, size_t items); // too many
 // What is indexed, evaluated once per equation; `scope` is the equation's own.
 Value evaluate_base(Elaborator *elaborator, Scope *scope, const Ast *ast);
 
@@ -151,6 +159,41 @@ Value evaluate_base(Elaborator *elaborator, Scope *scope, const Ast *ast);
 void execute_assign(Elaborator *elaborator, Scope *scope, const Ast *assign);
 Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce);
 Value evaluate_lazy(Elaborator *elaborator, Scope *scope, const Ast *index, const Value *lazy);
+
+// ---- bind.c: arguments to parameters
+typedef struct LabelMap {
+  const char *inside[32], *outside[32];
+  int count;
+  const char *prefix;   // "lm", or NULL
+  const Scope *members; // whose names get the prefix
+  const Ast *function;  // being called
+} LabelMap;
+
+void map_label(LabelMap *map, const char *inside, const char *outside);
+void labels_outside(Elaborator *elaborator, const LabelMap *map, Value *value);
+// Binds the declared axes of a tensor and renames its axes to them.
+bool match_axes(Elaborator *elaborator, Scope *scope, const Ast *declared, Value *value, Span span,
+                LabelMap *map);
+
+typedef struct Arguments {
+  Value values[MAX_ARGUMENTS];
+  const Ast *texts[MAX_ARGUMENTS];
+  const char *names[MAX_ARGUMENTS]; // or NULL
+  bool used[MAX_ARGUMENTS];
+  size_t count;
+} Arguments;
+// The first `values` are evaluated, the rest are names.
+bool evaluate_arguments(Elaborator *elaborator, Scope *scope, const Ast *call, size_t values,
+                        Arguments *arguments);
+// All declared parameters from the arguments, then overrides (of the configuration at a path, or NULL), then
+// defaults.
+bool bind_arguments(Elaborator *elaborator, Scope *scope, const Ast *callee, const Ast *parameters,
+                    Arguments *arguments, const Ast *at, const char *override, LabelMap *map);
+
+// ---- parameter.c
+const char *join_path(Elaborator *elaborator, const char *path, const char *name);
+void execute_param(Elaborator *elaborator, Scope *scope, const Ast *param);
+Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, const char *path);
 
 // ---- call.c: functions, layers, models
 Value evaluate_call(Elaborator *elaborator, Scope *scope, const Ast *call);
@@ -160,7 +203,6 @@ bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value
 // Positional arguments, at most MAX_ARGUMENTS.
 Value call_function(Elaborator *elaborator, const Ast *at, const Value *function, const Value *values,
                     size_t count);
-Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, const char *path);
 Instance *instance_new(Elaborator *elaborator, Scope *scope, const Ast *ast, const char *path);
 
 // ---- builtin.c

@@ -147,10 +147,11 @@ static void check_mapping(const Check *check, Scope *scope, const Ast *mapping) 
 }
 
 static void check_mappings(const Check *check, Scope *scope, const Ast *block) {
+
   Elaborator *elaborator = check->elaborator;
-  int errors = elaborator->diagnostics->errors;
   for (size_t i = 0; i < block->count; i++) {
     const Ast *mapping = block->list[i];
+    int errors = elaborator->diagnostics->errors;
     if (mapping->kind == AST_MAPPING) {
       check_mapping(check, scope, mapping);
       continue;

@@ -16,8 +16,10 @@ static void show_line(Text *text, const Source *source, Span span, int line) {
   size_t start = line_start(source, begin), stop = start + strcspn(source->text + start, "\n");
   text_print(text, "%5d | %.*s\n      | ", line, (int)(stop - start), source->text + start);
   for (size_t i = start; i < begin; i++) {
-    if (source->text[i] == '\t') text_print(text, "\t");
-    else if ((source->text[i] & 0xc0) != 0x80) text_print(text, " ");
+    if (source->text[i] == '\t')
+      text_print(text, "\t");
+    else if ((source->text[i] & 0xc0) != 0x80)
+      text_print(text, " ");
   }
   text_print(text, "^");
   for (size_t i = begin + 1; i < span.end && i < stop; i++)
@@ -25,7 +27,8 @@ static void show_line(Text *text, const Source *source, Span span, int line) {
   text_print(text, "\n");
 }
 
-static void report(Diagnostics *diagnostics, Span span, const char *kind, const char *format, va_list arguments) {
+static void report(Diagnostics *diagnostics, Span span, const char *kind, const char *format,
+                   va_list arguments) {
   if (diagnostics->errors > DIAGNOSTICS_MAX_ERRORS) return;
   Text *text = &diagnostics->text;
   char message[2000];
@@ -37,7 +40,12 @@ static void report(Diagnostics *diagnostics, Span span, const char *kind, const 
   const Source *source = &diagnostics->sources->list[span.source];
   int line, column;
   span_locate(diagnostics->sources, span, &line, &column);
+  size_t start = text->length;
   text_print(text, "%s:%d:%d: %s: %s\n", source->path, line, column, kind, message);
+  if (strstr(text_string(text), text->bytes + start) != text->bytes + start) { // said before
+    text->bytes[text->length = start] = 0;
+    return;
+  }
   show_line(text, source, span, line);
 }
 
