@@ -1,7 +1,6 @@
 // The incremental graph against the whole one: prefill of some positions and then further ones, few or one at
 // a time, give what `forward` gives over all of them. Models that look ahead are refused at the model's line.
-#include "compiler/graph/passes/passes.h"
-#include "tests/check.h"
+#include "tests/model_graph.h"
 
 // Both graphs do the same sums in f64 in another order, over some hundred terms of size 1: errors of 1e-13.
 static const double tolerance = 1e-10;
@@ -467,7 +466,92 @@ static void test_refused(void) {
   arena_free(arena);
 }
 
+// ---- model files
+// ---------------------------------------------------------------------------------------------
+
+static const char gpt_text[] = "import gpt\n"
+                               "model M() {\n"
+                               "  lm = gpt.GPT(vocab = 7, context = 16, width = 8, depth = 2, heads = 2)\n"
+                               "  forward(ids: i32[B, T]) = lm.forward(ids)\n"
+                               "}\n";
+
+static const char vlm_text[] =
+    "import nn, vit, gpt\n"
+    "model M() {\n"
+    "  vision = vit.ViT(image = 8, patch = 4, width = 8, depth = 1, heads = 2, hidden = 12)\n"
+    "  lm = gpt.GPT(vocab = 7, context = 16, width = 8, depth = 2, heads = 2)\n"
+    "  projection = nn.Linear(lm.width)\n"
+    "  forward(picture[B, 3, vision.image, vision.image], ids: i32[B, T]) -> logits[B, T, lm.vocab] {\n"
+    "    seen = projection(vision(picture))\n"
+    "    words = lm.embed(ids)\n"
+    "    return lm.decode(splice(words, at = ids == \"<image>\", seen))\n"
+    "  }\n"
+    "}\n";
+
+// An edited attention: rotary positions, a window of 3 positions, a bias that falls with the distance, heads
+// in groups, and a block that also looks at the position before.
+static const char edited_text[] = "import nn\n"
+                                  "layer Near(heads, groups) (x[B, T, D]) -> [B, T, D] {\n"
+                                  "  param slope[heads] ~ normal(0.5)\n"
+                                  "  E = D / heads\n"
+                                  "  q, k, v = split(qkv: nn.Linear(3 * D)(x), [3, heads, E])\n"
+                                  "  q = nn.rope(q)\n"
+                                  "  k = nn.rope(k)\n"
+                                  "  score[b,h,i,j] = sum[e] q[b,i,h,e] * k[b,j,h,e] / sqrt(E) - slope[h] * "
+                                  "(i - j)   where j <= i and i < j + 3\n"
+                                  "  mix[b,i,h,e] = sum[j] nn.softmax[j](score)[b,h,i,j] * v[b,j,h,e]\n"
+                                  "  return out: nn.Linear(D)(merge(mix, h, e))\n"
+                                  "}\n"
+                                  "model M(width = 8, vocab = 7) {\n"
+                                  "  param token[vocab, width] ~ normal(0.5)\n"
+                                  "  forward(ids: i32[B, T]) -> logits[B, T, vocab] {\n"
+                                  "    x = token[ids]\n"
+                                  "    x = x + near: Near(2, 1)(norm: nn.RMSNorm()(x))\n"
+                                  "    y[b,t,d] = x[b,t,d] + 0.5 * x[b,t-1,d]\n"
+                                  "    y = y + far: nn.GroupedAttention(4, 2)(y)\n"
+                                  "    logits[b,t,v] = sum[d] y[b,t,d] * token[v,d]\n"
+                                  "    return logits\n"
+                                  "  }\n"
+                                  "}\n";
+
+static const char ahead_text[] = "import nn\n"
+                                 "model M(width = 8, vocab = 7) {\n"
+                                 "  param token[vocab, width] ~ normal(0.5)\n"
+                                 "  forward(ids: i32[B, T]) -> logits[B, T, vocab] {\n"
+                                 "    x = nn.Block(2, 12)(token[ids])\n"
+                                 "    logits[b,t,v] = sum[d] x[b,t,d] * token[v,d]\n"
+                                 "    return logits\n"
+                                 "  }\n"
+                                 "}\n";
+
+static void check_text(const char *text, const char *what, int caches, int kept) {
+  ModelText model;
+  model_text_open(&model, text);
+  Graph *forward = model_text_graph(&model, "forward");
+  CHECK(forward, "%s: %s", what, text_string(&model.diagnostics.text));
+  if (forward) check_model(cse(simplify(forward)), what, caches, kept);
+  model_text_close(&model);
+}
+
+static void test_models(void) {
+  check_text(gpt_text, "gpt", 4, 0);
+  check_text(vlm_text, "vlm", 5, 1);
+  check_text(edited_text, "edited", 5, 0);
+  ModelText model;
+  model_text_open(&model, ahead_text);
+  Graph *forward = model_text_graph(&model, "forward");
+  if (forward) {
+    CHECK(!derive(forward, DERIVE_PREFILL, CAPACITY, true, &model.diagnostics), "not causal");
+    const char *text = text_string(&model.diagnostics.text);
+    CHECK(strstr(text, "stdlib/nn.vlm:") && strstr(text, "later ones included"), "%s", text);
+    CHECK(model.diagnostics.errors <= 3, "%d messages: %s", model.diagnostics.errors, text);
+  }
+  CHECK(forward, "%s", text_string(&model.diagnostics.text));
+  model_text_close(&model);
+}
+
 int main(void) {
+  test_models();
   test_attentions();
   test_shift();
   test_shared_keys();

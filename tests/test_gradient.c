@@ -1,7 +1,6 @@
 // Gradients against central differences in f64, operation by operation and element by element; what is frozen
 // leaves no backward nodes; the optimizer against naked loops.
-#include "compiler/graph/passes/passes.h"
-#include "tests/check.h"
+#include "tests/model_graph.h"
 
 // Central differences with step h are off by h^2/6 * |f'''| + 2^-53 * |f| / h. With h = 1e-5 and the
 // functions here (|f| and |f'''| below 1e3) that is under 2e-8 + 2e-8; a wrong rule is off by far more than
@@ -634,7 +633,84 @@ static void test_optimizer_shape(void) {
   arena_free(arena);
 }
 
+// ---- model files
+// ---------------------------------------------------------------------------------------------
+
+static const char model_text[] =
+    "import nn, vit, gpt\n"
+    "model M() {\n"
+    "  vision = vit.ViT(image = 8, patch = 4, width = 8, depth = 1, heads = 2, hidden = 12)\n"
+    "  lm = gpt.GPT(vocab = 7, context = 8, width = 8, depth = 2, heads = 2)\n"
+    "  projection = nn.MLP(lm.width, hidden = 12)\n"
+    "  forward(picture[B, 3, vision.image, vision.image], ids: i32[B, T]) -> logits[B, T, lm.vocab] {\n"
+    "    words = lm.embed(ids)\n"
+    "    x = splice(words, at = ids == \"<image>\", projection(vision(picture)))\n"
+    "    return lm.decode(x + grouped: nn.GroupedAttention(4, 2)(x))\n"
+    "  }\n"
+    "  loss(picture, ids, answer[B, T]) = nn.cross_entropy(forward(picture, ids), next(ids), answer)\n"
+    "}\n";
+
+// The slope along a random direction of one parameter: all of its elements at once.
+static void check_direction(const Graph *forward, const Graph *whole, Tensor *inputs, size_t input) {
+  Arena *arena = arena_new();
+  const char *name = arena_print(arena, "gradient:%s", forward->inputs[input].name);
+  Tensor slope = evaluate_output(whole, arena, inputs, name), *values = &inputs[input];
+  int64_t count = type_elements(&values->type, symbols);
+  double *saved = values->data, *moved = ARENA_ARRAY(arena, double, count),
+         *direction = ARENA_ARRAY(arena, double, count);
+  double expected = 0, computed = 0;
+  CHECK(slope.data != NULL, "no %s", name);
+  for (int64_t i = 0; i < count && slope.data; i++) {
+    direction[i] = uniform(-1, 1);
+    computed += direction[i] * slope.data[i];
+  }
+  values->data = moved;
+  for (int side = -1; side <= 1; side += 2) {
+    for (int64_t i = 0; i < count; i++) moved[i] = saved[i] + side * step * direction[i];
+    expected += side * evaluate_output(forward, arena, inputs, "loss").data[0] / (2 * step);
+  }
+  values->data = saved;
+  CHECK(fabs(expected - computed) <= tolerance * fmax(1, fabs(expected)),
+        "%s along a direction: %.9g, expected %.9g", name, computed, expected);
+  arena_free(arena);
+}
+
+// All parameters of a whole vision-language model, each along a direction; with the vision frozen nothing of
+// its backward pass is built.
+static void test_model(void) {
+  ModelText model;
+  model_text_open(&model, model_text);
+  Graph *forward = model_text_graph(&model, "loss");
+  CHECK(forward, "%s", text_string(&model.diagnostics.text));
+  if (forward) {
+    forward = cse(simplify(forward));
+    for (size_t i = 0; i < forward->input_count; i++)
+      forward->inputs[i].trained = forward->inputs[i].role == INPUT_PARAM;
+    Graph *whole = gradient(forward);
+    verify(whole, "model");
+    CHECK(count_ops(whole, OP_SCATTER) == 2, "scatters for tokens and pictures alone: %zu",
+          count_ops(whole, OP_SCATTER));
+    Tensor *inputs = make_values(forward, forward->arena, -0.5, 0.5);
+    for (size_t i = 0; i < forward->input_count; i++) {
+      if (strcmp(forward->inputs[i].name, "answer")) continue;
+      for (int j = 0; j < 6; j++)
+        inputs[i].data[j] = uniform(0.1, 1); // B x T; shares of a loss are not negative
+    }
+    for (size_t i = 0; i < forward->input_count; i++)
+      if (forward->inputs[i].trained) check_direction(forward, whole, inputs, i);
+    for (size_t i = 0; i < forward->input_count; i++)
+      forward->inputs[i].trained = !strncmp(forward->inputs[i].name, "projection.", 11);
+    whole = gradient(forward);
+    for (NodeId id = (NodeId)forward->count; id < whole->count; id++) {
+      const Origin *origin = &whole->origins[whole->nodes[id].origin];
+      CHECK(strncmp(origin->path, "vision", 6), "a backward node of %s", origin->path);
+    }
+  }
+  model_text_close(&model);
+}
+
 int main(void) {
+  test_model();
   test_unary();
   test_binary();
   test_constant_powers();

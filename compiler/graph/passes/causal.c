@@ -47,36 +47,10 @@ static void set_fact(Analysis *a, Moment *moment, int i, int j, Fact fact) {
 // ---- constants and comparisons
 // ----------------------------------------------------------------------------------
 
-// The operation on numbers that are known; `whole`: in whole numbers. False: not known here.
-static bool scalar(Op op, bool whole, const double *x, double *result) {
-  if (op == OP_CAST && whole && !(fabs(x[0]) < 1e15)) return false;
-  switch (op) {
-  case OP_STOP: *result = x[0]; break;
-  case OP_CAST: *result = whole ? trunc(x[0]) : x[0]; break;
-  case OP_NEG: *result = -x[0]; break;
-  case OP_ABS: *result = fabs(x[0]); break;
-  case OP_EXP: *result = exp(x[0]); break;
-  case OP_LOG: *result = log(x[0]); break;
-  case OP_SQRT: *result = sqrt(x[0]); break;
-  case OP_RSQRT: *result = 1 / sqrt(x[0]); break;
-  case OP_TANH: *result = tanh(x[0]); break;
-  case OP_ERF: *result = erf(x[0]); break;
-  case OP_FLOOR: *result = floor(x[0]); break;
-  case OP_NOT: *result = x[0] == 0; break;
-  case OP_ADD: *result = x[0] + x[1]; break;
-  case OP_SUB: *result = x[0] - x[1]; break;
-  case OP_MUL: *result = x[0] * x[1]; break;
-  case OP_DIV: *result = whole ? floor(x[0] / x[1]) : x[0] / x[1]; break;
-  case OP_POW: *result = pow(x[0], x[1]); break;
-  case OP_MIN: *result = fmin(x[0], x[1]); break;
-  case OP_MAX: *result = fmax(x[0], x[1]); break;
-  case OP_LESS: *result = x[0] < x[1]; break;
-  case OP_LESSEQ: *result = x[0] <= x[1]; break;
-  case OP_EQUAL: *result = x[0] == x[1]; break;
-  case OP_AND: *result = x[0] != 0 && x[1] != 0; break;
-  case OP_OR: *result = x[0] != 0 || x[1] != 0; break;
-  default: return false;
-  }
+// The operation on numbers that are known. False: not a number, or none of the dtype.
+static bool scalar(Op op, DType dtype, int count, const double *x, double *result) {
+  if (op == OP_CAST && !dtype_is_float(dtype) && !(fabs(x[0]) < 1e15)) return false;
+  *result = evaluate_element(op, dtype, x[0], count > 1 ? x[1] : 0, count > 2 ? x[2] : 0);
   return !isnan(*result);
 }
 
@@ -106,7 +80,7 @@ static Fact select_fact(const Fact *x) {
   return same ? later(x[1], x[2].beyond) : (Fact){0};
 }
 
-static Fact combine(Op op, bool whole, int count, const Fact *x) {
+static Fact combine(Op op, DType dtype, int count, const Fact *x) {
   if (op == OP_SELECT) return select_fact(x);
   Fact best = {0};
   double values[MAX_INPUTS], result;
@@ -119,7 +93,7 @@ static Fact combine(Op op, bool whole, int count, const Fact *x) {
     if (x[i].known && absorbs(op, i, x[i].value, &result) && (!best.known || x[i].beyond < best.beyond))
       best = (Fact){true, result, x[i].beyond};
   }
-  if (!best.known && all && scalar(op, whole, values, &result)) best = (Fact){true, result, beyond};
+  if (!best.known && all && scalar(op, dtype, count, values, &result)) best = (Fact){true, result, beyond};
   return best;
 }
 
@@ -182,7 +156,7 @@ static void elementwise_affine(Analysis *a, const Node *node, Moment *y) {
     values[i] = x[i]->offset;
     constants += is_constant(x[i]);
   }
-  if (constants == count && scalar(node->op, is_whole(node->type.dtype), values, &result)) {
+  if (constants == count && scalar(node->op, node->type.dtype, count, values, &result)) {
     y->affine = true, y->offset = result;
     return;
   }
@@ -218,7 +192,7 @@ static void elementwise(Analysis *a, const Node *node, Moment *y) {
       Fact facts[MAX_INPUTS];
       if (i == j || !is_time(node->type.axes[i].extent) || !is_time(node->type.axes[j].extent)) continue;
       for (int k = 0; k < count; k++) facts[k] = fact_of(&a->moments[node->in[k]], i, j);
-      set_fact(a, y, i, j, combine(node->op, is_whole(node->type.dtype), count, facts));
+      set_fact(a, y, i, j, combine(node->op, node->type.dtype, count, facts));
     }
 }
 

@@ -143,8 +143,8 @@ static void plan(Derivation *d, NodeId node, Variant *variant) {
     plan_from(d, node, variant, PLAN_CACHE, parts);
   } else if (has_part(variant, PART_LAST)) {
     replace_parts(variant, PART_LAST, PART_NEW, parts);
-    if (find(d, node, parts) || d->from->nodes[node].op == OP_INPUT)
-      plan_from(d, node, variant, PLAN_CUT, parts);
+    bool there = moment->changing && find(d, node, parts);
+    if (there || d->from->nodes[node].op == OP_INPUT) plan_from(d, node, variant, PLAN_CUT, parts);
   }
   for (int i = 0; i < op_table[d->from->nodes[node].op].inputs && variant->plan == PLAN_REBUILD; i++) {
     want_input(d, node, variant, i);

@@ -74,6 +74,17 @@ static NodeId gather(Precision *p, NodeId id) {
                         : picked;
 }
 
+// A gradient towards a parameter is summed and left in f32, but reads activations narrow.
+static NodeId wide_dot(Precision *p, NodeId id) {
+  const Node *node = &p->from->nodes[id];
+  NodeId inputs[MAX_INPUTS];
+  for (int i = 0; i < 2; i++) {
+    inputs[i] = read_as(p, node->in[i], may_narrow(p, node->in[i]) ? p->storage : DTYPE_F32);
+    if (was_f32(p, node->in[i])) inputs[i] = graph_cast(p->to, inputs[i], DTYPE_F32);
+  }
+  return graph_copy_node(p->to, p->from, id, inputs);
+}
+
 static NodeId input(Precision *p, NodeId id) {
   NodeId copy = graph_copy_node(p->to, p->from, id, NULL);
   bool state = p->from->inputs[p->from->nodes[id].attributes.input].role == INPUT_STATE;
@@ -87,7 +98,7 @@ static NodeId convert(Precision *p, NodeId id) {
   switch (node->op) {
   case OP_INPUT: return input(p, id);
   case OP_GATHER: return gather(p, id);
-  case OP_DOT: return rebuild(p, id, may_narrow(p, id) ? p->storage : DTYPE_F32);
+  case OP_DOT: return may_narrow(p, id) ? rebuild(p, id, p->storage) : wide_dot(p, id);
   case OP_SUM:
   case OP_REDMAX:
   case OP_SCATTER: return rebuild(p, id, DTYPE_F32);
