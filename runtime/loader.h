@@ -2,7 +2,7 @@
 //
 // Which samples make up step N depends on (data, options, N) alone: the order is a counter-based permutation
 // of (seed, epoch), so that a run resumed at step N sees what the unbroken run would have seen. In training
-// samples run on over the end of an epoch, so that every batch is full; samples of like length share batches.
+// samples run on over the end of an epoch, so that every batch is full.
 #ifndef VLMC_RUNTIME_LOADER_H
 #define VLMC_RUNTIME_LOADER_H
 
@@ -24,6 +24,9 @@ typedef struct LoaderOptions {
   int multiple;                     // batches' T is a multiple of this (but not over `length`); 0: 8
   bool training; // shuffled, augmented, without end; else every row once in order, plain, last batch smaller
   uint64_t seed;
+  // Samples of like length share batches, which saves padding where lengths differ much. It also makes the
+  // samples of a batch alike in other ways: not for contrastive losses, nor for a few short answers.
+  bool bucket;
   int threads;        // background threads; 0: 1
   int ahead;          // batches kept ready; 0: 4
   size_t cache_bytes; // prepared pictures are kept in memory when all fit; 0: 512 MiB
@@ -45,12 +48,20 @@ typedef struct Loader Loader;
 
 // Parses and encodes every row once (rows whose line is wrong fail here, with their line). A text row longer
 // than `length` becomes several samples. Batches start at `first_step`.
+// What the options point to has to outlive the loader.
 bool loader_open(const LoaderOptions *options, uint64_t first_step, Loader **out, Failure *failure);
 void loader_close(Loader *loader); // accepts NULL; outstanding batches end with it
 
 size_t loader_samples(const Loader *loader);                // in one epoch
 uint64_t loader_steps(const Loader *loader, double epochs); // batches that show epochs * samples, rounded up
 size_t loader_pictures(const Loader *loader);               // different pictures
+
+// What the samples of one epoch are like.
+typedef struct LoaderSummary {
+  size_t samples, cut, longest; // cut: those of which `length` ended a part; longest: in ids
+  uint64_t ids, supervised;     // all together; supervised targets
+} LoaderSummary;
+LoaderSummary loader_summary(const Loader *loader);
 
 // The next batch, waiting for it if need be; *batch is NULL after the last (never in training). It stays
 // valid until given back; at most `ahead` may be held at a time.
