@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- settings
-// ------------------------------------------------------------------------------------------------
+// ---- settings --------------------------------------------------------------------------------------------
 
 static bool setting_number(Elaborator *elaborator, Scope *scope, const Ast *item, double *number) {
   Value value = evaluate(elaborator, scope, item);
@@ -13,6 +12,17 @@ static bool setting_number(Elaborator *elaborator, Scope *scope, const Ast *item
   if (value.kind == VALUE_NUMBER && !value.extent.symbol) return *number = value.number, true;
   error_at(elaborator->diagnostics, item->span, "expected a number, found %s", value_kind_name(&value));
   return false;
+}
+
+// A whole number of at most `most`, or an error.
+static void read_whole(Elaborator *elaborator, Scope *scope, const Ast *item, int most, int *whole) {
+  double number;
+  if (!setting_number(elaborator, scope, item, &number)) return;
+  if (number >= 0 && number <= most && number == (int)number)
+    *whole = (int)number;
+  else
+    error_at(elaborator->diagnostics, item->span, "expected a whole number from 0 to %d, found %g", most,
+             number);
 }
 
 static bool item_is(const Ast *item, const char *word) {
@@ -35,8 +45,7 @@ static const Ast *find_declaration(const Model *model, AstKind kind, const char 
 
 static Scope *file_scope(const Model *model) { return model->root->scope; }
 
-// ---- stages
-// --------------------------------------------------------------------------------------------------
+// ---- stages ----------------------------------------------------------------------------------------------
 
 // cosine(4e-4, floor = 0.1, warmup = 0.02), linear(..), or a constant
 static void read_rate(Elaborator *elaborator, Scope *scope, const Ast *ast, Stage *stage) {
@@ -177,8 +186,7 @@ size_t model_stage_names(const Model *model, const char *const **names) {
   return count;
 }
 
-// ---- which parameters a stage trains
-// ---------------------------------------------------------------------------
+// ---- which parameters a stage trains ---------------------------------------------------------------------
 
 // How many entries the list at `path` has: 1 + the largest N of a parameter "path.N....".
 static long list_length(const Graph *graph, const char *path) {
@@ -260,8 +268,7 @@ bool model_select(Model *model, const char *name, Graph *graph) {
   return good;
 }
 
-// ---- template
-// --------------------------------------------------------------------------------------------------
+// ---- template --------------------------------------------------------------------------------------------
 
 static const char *setting_string(Elaborator *elaborator, const Ast *setting, size_t at) {
   if (at < setting->count && setting->list[at]->kind == AST_STRING) return setting->list[at]->text;
@@ -278,7 +285,6 @@ const Template *model_template(Model *model) {
   template->image_token = "<image>";
   for (size_t i = 0; i < ast->count; i++) {
     const Ast *setting = ast->list[i];
-    double tokens;
     if (!strcmp(setting->text, "turn")) {
       template->turn = setting_string(elaborator, setting, 0);
     } else if (!strcmp(setting->text, "caption")) {
@@ -287,8 +293,8 @@ const Template *model_template(Model *model) {
       template->end_token = setting_string(elaborator, setting, 0);
     } else if (!strcmp(setting->text, "picture")) {
       template->image_token = setting_string(elaborator, setting, 0);
-      if (setting->count == 2 && setting_number(elaborator, file_scope(model), setting->list[1], &tokens))
-        template->image_tokens = (int)tokens;
+      if (setting->count == 2)
+        read_whole(elaborator, file_scope(model), setting->list[1], 1 << 20, &template->image_tokens);
     } else if (!strcmp(setting->text, "specials")) {
       const char **specials = ARENA_ARRAY(elaborator->arena, const char *, setting->count);
       for (size_t j = 0; j < setting->count; j++) specials[j] = setting_string(elaborator, setting, j);
@@ -301,8 +307,9 @@ const Template *model_template(Model *model) {
   return elaborator->diagnostics->errors > errors ? NULL : template;
 }
 
-// ---- preprocessing
-// ---------------------------------------------------------------------------------------------
+// ---- preprocessing ---------------------------------------------------------------------------------------
+
+enum { PICTURE_SIDE = 4096 }; // pixels
 
 static const Ast *find_preprocess(Instance *instance, Instance **owner) {
   for (size_t i = 0; i < instance->ast->c->count; i++) {
@@ -331,7 +338,6 @@ static void read_triple(Elaborator *elaborator, Scope *scope, const Ast *setting
 static void read_resize(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess) {
   for (size_t i = 0; i < setting->count; i++) {
     const Ast *item = setting->list[i];
-    double size;
     if (item_is(item, "shortest"))
       preprocess->resize = RESIZE_SHORTEST;
     else if (item_is(item, "exact"))
@@ -342,34 +348,38 @@ static void read_resize(Elaborator *elaborator, Scope *scope, const Ast *setting
       preprocess->resample = RESAMPLE_BICUBIC;
     else if (item_is(item, "bilinear"))
       preprocess->resample = RESAMPLE_BILINEAR;
-    else if (setting_number(elaborator, scope, item, &size))
-      preprocess->height = preprocess->width = (int)size;
+    else
+      read_whole(elaborator, scope, item, PICTURE_SIDE, &preprocess->height);
   }
+  preprocess->width = preprocess->height;
 }
 
 static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *setting,
                             Preprocess *preprocess) {
-  double number = 0;
   const char *name = setting->text;
-  if (!strcmp(name, "resize")) {
+  const Ast *first = setting->count ? setting->list[0] : NULL;
+  int mirror = 0;
+  if (!first) {
+    error_at(elaborator->diagnostics, setting->span, "`%s` needs a value", name);
+  } else if (!strcmp(name, "resize")) {
     read_resize(elaborator, scope, setting, preprocess);
   } else if (!strcmp(name, "mean")) {
     read_triple(elaborator, scope, setting, preprocess->mean);
   } else if (!strcmp(name, "std")) {
     read_triple(elaborator, scope, setting, preprocess->std);
+  } else if (!strcmp(name, "scale")) {
+    setting_number(elaborator, scope, first, &preprocess->scale);
   } else if (!strcmp(name, "mirror")) {
-    preprocess->mirror = true;
+    read_whole(elaborator, scope, first, 1, &mirror);
+    preprocess->mirror = mirror;
   } else if (!strcmp(name, "crop")) { // crop centre SIZE: what `shortest` leaves over
-    if (setting->count == 2 && setting_number(elaborator, scope, setting->list[1], &number))
-      preprocess->height = preprocess->width = (int)number;
-  } else if (!strcmp(name, "scale") || !strcmp(name, "shift") || !strcmp(name, "channels")) {
-    if (setting->count != 1 || !setting_number(elaborator, scope, setting->list[0], &number)) return;
-    if (*name == 'c')
-      preprocess->channels = (int)number;
-    else if (name[1] == 'c')
-      preprocess->scale = number;
-    else
-      preprocess->shift = (int)number;
+    if (setting->count == 2)
+      read_whole(elaborator, scope, setting->list[1], PICTURE_SIDE, &preprocess->height);
+    preprocess->width = preprocess->height;
+  } else if (!strcmp(name, "shift")) {
+    read_whole(elaborator, scope, first, PICTURE_SIDE, &preprocess->shift);
+  } else if (!strcmp(name, "channels")) {
+    read_whole(elaborator, scope, first, 3, &preprocess->channels);
   } else {
     unknown_setting(elaborator, setting, "channels, resize, crop, scale, mean, std, shift and mirror");
   }
@@ -388,7 +398,7 @@ const Preprocess *model_preprocess(Model *model) {
                              .resize = RESIZE_EXACT,
                              .resample = RESAMPLE_BICUBIC};
   for (size_t i = 0; i < ast->count; i++) read_preprocess(elaborator, owner->scope, ast->list[i], preprocess);
-  if (preprocess->height < 1 || preprocess->width < 1 || preprocess->height > 4096 ||
+  if (preprocess->height < 1 || preprocess->width < 1 || preprocess->height > PICTURE_SIDE ||
       (preprocess->channels != 1 && preprocess->channels != 3))
     error_at(elaborator->diagnostics, ast->span,
              "preprocessing needs a size of 1 to 4096 and 1 or 3 channels");
