@@ -52,6 +52,10 @@ void text_number(Text *text, double value) {
     text_print(text, "nan");
     return;
   }
+  if (value == trunc(value) && fabs(value) < 1e15) { // 10, not 1e+01
+    text_print(text, "%.0f", value);
+    return;
+  }
   for (int digits = 1; digits <= 17; digits++) {
     snprintf(spelling, sizeof spelling, "%.*g", digits, value);
     if (strtod(spelling, NULL) == value) break;

@@ -15,7 +15,7 @@ void text_add(Text *text, const char *bytes, size_t length);
 void text_print(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *text_string(const Text *text); // "" while empty
 
-// The number's shortest spelling that reads back to the same double ("0.1", "1e-05", "-inf", "nan").
+// The number's shortest spelling that reads back to the same double ("10", "0.1", "1e-05", "-inf", "nan").
 void text_number(Text *text, double value);
 
 #endif
