@@ -2,7 +2,7 @@
 //
 //   kernel -> llvm_prepare.c   reductions over axes of one extent share that axis, so that equal terms are
 //   one
-//          -> llvm_map.c llvm_row.c llvm_column.c llvm_scatter.c llvm_dot.c   loops of one anchor each, which
+//          -> llvm_map.c llvm_row.c llvm_scatter.c llvm_dot.c   loops of one anchor each, which
 //          ask
 //             llvm_expression.c for values: leaves, loads, index arithmetic
 //             llvm_reduce.c     for sums, maxima and contractions met inside of an expression
@@ -38,7 +38,7 @@ enum { LLVM_MAX_INJECTIONS = 64 };
 typedef struct Emit {
   Arena *arena; // dies with the kernel's emission
   const Machine *machine;
-  const Kernel *kernel;
+  Kernel *kernel; // as llvm_prepare left it
   LLVMContextRef context;
   LLVMModuleRef module;
   LLVMBuilderRef builder; // stands at the end of the innermost scope's code
@@ -51,6 +51,7 @@ typedef struct Emit {
   Work work;                        // set by the anchor
   Scope *root;                      // the whole function; binds no axis
   Scope *innermost;
+  bool *live;          // per expression: some store needs it
   uint32_t *free_axes; // per expression: the axes that its value depends on
   int *level;          // per expression: how many reductions are nested in it, one inside of the other
   uint64_t *uses;      // per expression: which injected expressions it is made of, as bits
@@ -183,13 +184,66 @@ LLVMValueRef llvm_intrinsic(Emit *emit, const char *name, LLVMTypeRef *overloads
 LLVMValueRef llvm_fmul(Emit *emit, LLVMValueRef x, LLVMValueRef y);                // may be contracted
 LLVMValueRef llvm_fadd(Emit *emit, LLVMValueRef x, LLVMValueRef y);                // may be contracted
 LLVMValueRef llvm_fma(Emit *emit, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z); // x*y + z, fused
-LLVMValueRef llvm_minimum(Emit *emit, LLVMValueRef x, LLVMValueRef y);             // i64, signed
+LLVMValueRef llvm_contract(LLVMValueRef value); // lets a float operation be fused with its neighbour
+// The greater (or lesser) float; NaN wins, x's before y's.
+LLVMValueRef llvm_extreme(Emit *emit, bool greater, LLVMValueRef x, LLVMValueRef y);
+LLVMValueRef llvm_minimum(Emit *emit, LLVMValueRef x, LLVMValueRef y); // i64, signed
+
+// ---- llvm_nest.c: which axis becomes lanes, how many, and what a task is
+
+typedef struct AxisCost {
+  double operations; // of the parts of the values that depend on the axis, per lane
+  double access;     // of loads, were this axis the lanes: 1 each where lanes are neighbours
+  bool gathers;      // some are not
+} AxisCost;
+AxisCost llvm_axis_cost(Emit *emit, const ExprId *values, int count, int axis);
+// Lanes to use along an axis: at most `most` registers of them.
+int llvm_choose_lanes(Emit *emit, const ExprId *values, int count, int axis, int most);
+// The axis among `candidates` along which loads and stores are cheapest; -1: no candidates.
+int llvm_choose_axis(Emit *emit, const Store *const *stores, int count, uint32_t candidates);
+double llvm_likely_size(Emit *emit, uint32_t axes); // product of extents, run-time sizes guessed
+
+// A piece of the vector axis: begin .. end, with what is known about begin and about the length.
+typedef struct Range {
+  LLVMValueRef begin, end;
+  int64_t begin_multiple, length_multiple;
+} Range;
+Range llvm_range_whole(Emit *emit, int axis);
+int llvm_tail_lanes(Emit *emit, const Range *range,
+                    int lanes); // lanes of the pieces after the last whole one
+// axis = begin .. end in pieces of `lanes`, the rest in smaller pieces under a mask (`tail`).
+typedef void VectorBody(Emit *emit, Scope *scope, bool tail, void *context);
+void llvm_vector_loop(Emit *emit, int axis, const Range *range, int lanes, VectorBody *body, void *context);
+
+// Open loops, outermost first.
+typedef struct Nest {
+  Loop loops[KERNEL_MAX_AXES + 1];
+  int count;
+  Range range; // what is left to loop over of the vector axis
+} Nest;
+// Sets emit->work and opens the loops over tasks and over all of `axes` but the vector axis (-1: none), which
+// may be cut into blocks too. `work`: of one step of all axes, in units of about 16 operations of one lane.
+Nest llvm_nest_tasks(Emit *emit, uint32_t axes, double work, int vector_axis, int lanes);
+void llvm_nest_loops(Emit *emit, Nest *nest, uint32_t axes); // plain loops over whole axes
+void llvm_nest_close(Emit *emit, Nest *nest);
+
+// ---- llvm_map.c: stores over the same axes go together
+typedef struct StoreGroup {
+  uint32_t axes;
+  const Store *stores[KERNEL_MAX_STORES];
+  ExprId values[KERNEL_MAX_STORES];
+  int count;
+} StoreGroup;
+int llvm_store_groups(Emit *emit, StoreGroup groups[KERNEL_MAX_STORES]);
+void llvm_store_all(Emit *emit, Scope *scope, const StoreGroup *group);
+void llvm_group_loops(Emit *emit, const StoreGroup *group,
+                      uint32_t bound); // over the axes that are not yet bound
 
 // ---- anchors: each emits the whole body of the function and sets emit->work.
-// False: the kernel is none of its kind and nothing was emitted; llvm_map takes every kernel without STORE_ADD.
+// False: the kernel is none of its kind and nothing was emitted; llvm_map takes every kernel without
+// STORE_ADD.
 bool llvm_map(Emit *emit);
 bool llvm_row(Emit *emit);
-bool llvm_column(Emit *emit);
 bool llvm_scatter(Emit *emit);
 bool llvm_dot(Emit *emit);
 
@@ -202,6 +256,15 @@ bool llvm_index(Emit *emit, const Expr *expr, const Value *x, const Value *y, in
 
 // ---- llvm_random.c: uniform numbers in [0, 1) as runtime/base/philox.h defines them
 LLVMValueRef llvm_random(Emit *emit, uint32_t stream, const Value *counter, const Value *index, int lanes);
+
+// ---- llvm_math.c: floats, one or a vector
+LLVMValueRef llvm_math_exp(Emit *emit, LLVMValueRef x);
+LLVMValueRef llvm_math_log(Emit *emit, LLVMValueRef x);
+LLVMValueRef llvm_math_tanh(Emit *emit, LLVMValueRef x);
+LLVMValueRef llvm_math_erf(Emit *emit, LLVMValueRef x);
+LLVMValueRef llvm_math_sin(Emit *emit, LLVMValueRef x);
+LLVMValueRef llvm_math_cos(Emit *emit, LLVMValueRef x);
+LLVMValueRef llvm_math_pow(Emit *emit, LLVMValueRef x, LLVMValueRef y);
 
 // ---- llvm_scalar.c: operands are of equal shape, of the dtypes that the expression's operands have.
 typedef LLVMValueRef ScalarRule(Emit *emit, const Expr *expr, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z);

@@ -283,22 +283,29 @@ LLVMValueRef llvm_intrinsic(Emit *emit, const char *name, LLVMTypeRef *overloads
 }
 
 // Constants fold to constants, which take no flags.
-static LLVMValueRef contracted(LLVMValueRef value) {
+LLVMValueRef llvm_contract(LLVMValueRef value) {
   if (LLVMIsAInstruction(value) && LLVMCanValueUseFastMathFlags(value))
     LLVMSetFastMathFlags(value, LLVMFastMathAllowContract);
   return value;
 }
 LLVMValueRef llvm_fmul(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
-  return contracted(LLVMBuildFMul(emit->builder, x, y, ""));
+  return llvm_contract(LLVMBuildFMul(emit->builder, x, y, ""));
 }
 LLVMValueRef llvm_fadd(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
-  return contracted(LLVMBuildFAdd(emit->builder, x, y, ""));
+  return llvm_contract(LLVMBuildFAdd(emit->builder, x, y, ""));
 }
 
 LLVMValueRef llvm_fma(Emit *emit, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z) {
   LLVMTypeRef type = LLVMTypeOf(x);
   if (!emit->machine->fma) return llvm_fadd(emit, llvm_fmul(emit, x, y), z);
   return llvm_intrinsic(emit, "llvm.fma", &type, 1, (LLVMValueRef[]){x, y, z}, 3);
+}
+
+LLVMValueRef llvm_extreme(Emit *emit, bool greater, LLVMValueRef x, LLVMValueRef y) {
+  LLVMRealPredicate predicate = greater ? LLVMRealOGT : LLVMRealOLT;
+  LLVMValueRef beyond = LLVMBuildFCmp(emit->builder, predicate, x, y, "");
+  LLVMValueRef nan = LLVMBuildFCmp(emit->builder, LLVMRealUNO, x, x, "");
+  return LLVMBuildSelect(emit->builder, LLVMBuildOr(emit->builder, beyond, nan, ""), x, y, "");
 }
 
 LLVMValueRef llvm_minimum(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
