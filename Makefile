@@ -61,8 +61,9 @@ $(BUILD)/parser.o $(BUILD)/lexer.o: $(BUILD)/%.o: $(BUILD)/%.c | $(GENERATED)
 $(patsubst %.c,$(BUILD)/%.o,$(wildcard compiler/syntax/*.c)): | $(GENERATED)
 
 $(LLVM_OBJECTS): CPPFLAGS += -isystem $(shell $(LLVM) --includedir)
-$(PLUGIN): $(LLVM_OBJECTS)
-	$(CC) $(LDFLAGS) -shared -o $@ $^ -L$(shell $(LLVM) --libdir) -lLLVM-19
+# The plugin carries its own copy of what it needs of the library, which has no global state.
+$(PLUGIN): $(LLVM_OBJECTS) $(LIBRARY)
+	$(CC) $(LDFLAGS) -shared -Wl,--exclude-libs,ALL -o $@ $^ -L$(shell $(LLVM) --libdir) -lLLVM-19
 
 $(BUILD)/tests/%: tests/%.c $(LIBRARY) $(PLUGIN)
 	@mkdir -p $(@D)
