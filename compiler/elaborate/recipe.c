@@ -222,30 +222,63 @@ static size_t mark(Graph *graph, const char *path, bool trained) {
   return marked;
 }
 
-// vision, lm.blocks[-1], lm.blocks[-2:], everything, nothing
-static bool mark_selector(Model *model, const Ast *item, Graph *graph, bool trained) {
+typedef struct Paths {
+  const char **list;
+  size_t count, capacity;
+} Paths;
+
+static bool expand(Model *model, const Ast *item, const Graph *graph, Paths *paths);
+
+// blocks[-1], blocks[1:3]: the entries of every list that the part before the index names.
+static bool expand_index(Model *model, const Ast *item, const Graph *graph, Paths *paths) {
   Elaborator *elaborator = &model->elaborator;
   Scope *scope = file_scope(model);
+  const Ast *at = item->list[0];
+  bool slice = at->kind == AST_SLICE;
+  Paths before = {0};
+  if (!expand(model, item->a, graph, &before)) return false;
+  for (size_t i = 0; i < before.count; i++) {
+    long count = list_length(graph, before.list[i]), begin, end;
+    if (!list_bound(elaborator, scope, slice ? at->a : at, count, 0, &begin)) return false;
+    end = begin + 1;
+    if (slice && !list_bound(elaborator, scope, at->b, count, count, &end)) return false;
+    for (long entry = begin < 0 ? 0 : begin; entry < end && entry < count; entry++) {
+      const char *path = arena_print(elaborator->arena, "%s.%ld", before.list[i], entry);
+      ARENA_PUSH(elaborator->arena, paths->list, paths->count, paths->capacity, path);
+    }
+  }
+  return true;
+}
+
+// All paths that a selector names: vision, lm.blocks[-1], lm.blocks[-2:].attn
+static bool expand(Model *model, const Ast *item, const Graph *graph, Paths *paths) {
+  Elaborator *elaborator = &model->elaborator;
+  if (item->kind == AST_INDEX && item->count == 1) return expand_index(model, item, graph, paths);
+  if (item->kind == AST_MEMBER) {
+    if (!expand(model, item->a, graph, paths)) return false;
+    for (size_t i = 0; i < paths->count; i++)
+      paths->list[i] = arena_print(elaborator->arena, "%s.%s", paths->list[i], item->text);
+    return true;
+  }
+  if (item->kind == AST_NAME) {
+    ARENA_PUSH(elaborator->arena, paths->list, paths->count, paths->capacity, item->text);
+    return true;
+  }
+  error_at(elaborator->diagnostics, item->span, "expected a part, as in `vision`, `lm.blocks[-1]`, `lm.blocks[0:2].attn`, "
+           "`everything` or `nothing`");
+  return false;
+}
+
+static bool mark_selector(Model *model, const Ast *item, Graph *graph, bool trained) {
+  Elaborator *elaborator = &model->elaborator;
   size_t marked = 0;
+  Paths paths = {0};
   if (item_is(item, "nothing")) return true;
   if (item_is(item, "everything")) {
     marked = mark(graph, "", trained);
-  } else if (item->kind == AST_INDEX && item->count == 1) {
-    const char *path = source_text(elaborator, item->a);
-    const Ast *at = item->list[0];
-    long count = list_length(graph, path), begin, end;
-    if (at->kind == AST_SLICE) {
-      if (!list_bound(elaborator, scope, at->a, count, 0, &begin) ||
-          !list_bound(elaborator, scope, at->b, count, count, &end))
-        return false;
-    } else {
-      if (!list_bound(elaborator, scope, at, count, 0, &begin)) return false;
-      end = begin + 1;
-    }
-    for (long i = begin < 0 ? 0 : begin; i < end; i++)
-      marked += mark(graph, arena_print(elaborator->arena, "%s.%ld", path, i), trained);
   } else {
-    marked = mark(graph, source_text(elaborator, item), trained);
+    if (!expand(model, item, graph, &paths)) return false;
+    for (size_t i = 0; i < paths.count; i++) marked += mark(graph, paths.list[i], trained);
   }
   if (marked) return true;
   error_at(elaborator->diagnostics, item->span, "no parameter is called `%s`", source_text(elaborator, item));
