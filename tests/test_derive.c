@@ -14,8 +14,7 @@ static double uniform(double low, double high) {
   return low + (high - low) * (double)(state >> 8) / (double)(1 << 24);
 }
 
-// ---- building models
-// ---------------------------------------------------------------------------------------
+// ---- building models ------------------------------------------------------------------------------------
 
 static const Axis axis_b = {"B", {SYMBOL_BATCH, 1, 0}}, axis_t = {"T", {SYMBOL_TIME, 1, 0}};
 static Axis axis(const char *label, int64_t extent) { return (Axis){label, extent_constant(extent)}; }
@@ -152,8 +151,7 @@ static Graph *gpt(Arena *arena, Mask mask) {
   return graph;
 }
 
-// ---- running
-// -------------------------------------------------------------------------------------------------
+// ---- running --------------------------------------------------------------------------------------------
 
 typedef struct World {
   Arena *arena;
@@ -213,8 +211,7 @@ static Tensor run(World *world, const Graph *graph, int64_t past, int64_t count)
   return result;
 }
 
-// ---- comparing
-// -----------------------------------------------------------------------------------------------
+// ---- comparing ------------------------------------------------------------------------------------------
 
 static double difference(const Tensor *whole, const Tensor *part, int64_t past, int64_t count) {
   double largest = 0;
@@ -291,8 +288,7 @@ static void test_attentions(void) {
   }
 }
 
-// ---- other ways to look back
-// -----------------------------------------------------------------------------------
+// ---- other ways to look back ----------------------------------------------------------------------------
 
 static Graph *begin(Arena **arena, NodeId *x) {
   *arena = arena_new();
@@ -405,8 +401,7 @@ static void test_last_only(void) {
   arena_free(arena);
 }
 
-// ---- refused
-// -----------------------------------------------------------------------------------------------------
+// ---- refused --------------------------------------------------------------------------------------------
 
 static void check_refused(Graph *graph, const char *what, const char *message) {
   Sources sources;
@@ -466,8 +461,7 @@ static void test_refused(void) {
   arena_free(arena);
 }
 
-// ---- model files
-// ---------------------------------------------------------------------------------------------
+// ---- model files ----------------------------------------------------------------------------------------
 
 static const char gpt_text[] = "import gpt\n"
                                "model M() {\n"

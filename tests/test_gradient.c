@@ -9,8 +9,7 @@ static const double step = 1e-5, tolerance = 1e-6;
 
 static const int64_t symbols[SYMBOL_COUNT] = {0, 2, 3, 0, 3};
 
-// ---- values
-// ------------------------------------------------------------------------------------------------
+// ---- values ---------------------------------------------------------------------------------------------
 
 static uint32_t state = 1;
 static double uniform(double low, double high) {
@@ -60,8 +59,7 @@ static Tensor evaluate_output(const Graph *graph, Arena *arena, const Tensor *in
   return (Tensor){0};
 }
 
-// ---- one check
-// -----------------------------------------------------------------------------------------------
+// ---- one check ------------------------------------------------------------------------------------------
 
 static void check_parameter(const Graph *forward, const Graph *whole, Tensor *inputs, size_t input,
                             const char *what) {
@@ -116,8 +114,13 @@ static Graph *begin(Arena **arena) {
   return graph_new(*arena, "test");
 }
 
-// ---- operations
-// ----------------------------------------------------------------------------------------------
+static size_t count_ops(const Graph *graph, Op op) {
+  size_t count = 0;
+  for (NodeId id = 1; id < graph->count; id++) count += graph->nodes[id].op == op;
+  return count;
+}
+
+// ---- operations -----------------------------------------------------------------------------------------
 
 static void test_unary(void) {
   static const struct {
@@ -299,6 +302,26 @@ static void test_pieces(void) {
   arena_free(arena);
 }
 
+// Three neighbours, used in any order: their gradients are put side by side where they meet, not added.
+static void test_neighbours(void) {
+  static const int orders[][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+  for (int i = 0; i < 6; i++) {
+    Arena *arena;
+    Graph *graph = begin(&arena);
+    NodeId x = parameter(graph, "x", EXTENTS(2, 6, 3)), y = 0;
+    for (int j = 0; j < 3; j++) {
+      NodeId part = graph_slice(graph, x, 1, extent_constant(2 * orders[i][j]), extent_constant(2));
+      part = graph_unary(graph, OP_SIN, part);
+      y = y ? graph_binary(graph, OP_MUL, y, part) : part;
+    }
+    check_gradients(graph, y, "neighbouring slices", -2, 2);
+    bool apart = orders[i][0] == 1; // going back, the outer two meet first
+    CHECK(count_ops(gradient(graph), OP_CONCAT) == (apart ? 0 : 2), "order %d: %zu", i,
+          count_ops(gradient(graph), OP_CONCAT));
+    arena_free(arena);
+  }
+}
+
 static void test_reductions(void) {
   static const Op ops[] = {OP_SUM, OP_REDMAX};
   static const uint32_t masks[] = {1, 2, 4, 5, 7};
@@ -312,8 +335,7 @@ static void test_reductions(void) {
     }
 }
 
-// ---- contraction and indexing
-// --------------------------------------------------------------------------------
+// ---- contraction and indexing ---------------------------------------------------------------------------
 
 typedef struct DotCase {
   int x_rank, y_rank, batch, contract;
@@ -358,12 +380,6 @@ static void test_dot(void) {
   arena_free(arena);
 }
 
-static size_t count_ops(const Graph *graph, Op op) {
-  size_t count = 0;
-  for (NodeId id = 1; id < graph->count; id++) count += graph->nodes[id].op == op;
-  return count;
-}
-
 static void test_gather(void) {
   Arena *arena;
   Graph *graph = begin(&arena); // rows with axes of their own: an embedding
@@ -394,8 +410,7 @@ static void test_gather(void) {
   arena_free(arena);
 }
 
-// ---- shared values, run-time sizes, whole formulas
-// ----------------------------------------------------------
+// ---- shared values, run-time sizes, whole formulas ------------------------------------------------------
 
 static void test_softmax_cross_entropy(void) {
   Arena *arena;
@@ -445,8 +460,7 @@ static void test_frozen(void) {
   }
 }
 
-// ---- the optimizer
-// ------------------------------------------------------------------------------------------
+// ---- the optimizer --------------------------------------------------------------------------------------
 
 // first = b1 first + (1-b1) g;  second = b2 second + (1-b2) g^2
 // parameter -= rate * (first / (1 - b1^step) / (sqrt(second / (1 - b2^step)) + epsilon) + decay * parameter)
@@ -633,8 +647,7 @@ static void test_optimizer_shape(void) {
   arena_free(arena);
 }
 
-// ---- model files
-// ---------------------------------------------------------------------------------------------
+// ---- model files ----------------------------------------------------------------------------------------
 
 static const char model_text[] =
     "import nn, vit, gpt\n"
@@ -720,6 +733,7 @@ int main(void) {
   test_split_merge();
   test_windows();
   test_pieces();
+  test_neighbours();
   test_reductions();
   test_dot();
   test_gather();

@@ -13,8 +13,7 @@
     if (b->wanted[input_]) gradient_contribute(b, input_, (expression));                                     \
   } while (0)
 
-// ---- shorthand
-// -----------------------------------------------------------------------------------------------
+// ---- shorthand ------------------------------------------------------------------------------------------
 
 static NodeId in(const Backward *b, NodeId node, int i) { return b->graph->nodes[node].in[i]; }
 static const Type *type(const Backward *b, NodeId node) { return graph_type(b->graph, node); }
@@ -40,8 +39,7 @@ static bool known_number(const Backward *b, NodeId node, double *value) {
   return at->op == OP_CONST;
 }
 
-// ---- elementwise
-// ---------------------------------------------------------------------------------------------
+// ---- elementwise ----------------------------------------------------------------------------------------
 
 RULE(neg) { GIVE(0, neg(b, g)); }
 RULE(exp) { GIVE(0, mul(b, g, node)); }
@@ -140,8 +138,7 @@ RULE(select) {
   GIVE(2, choose(b, condition, number(b, 0, g), g));
 }
 
-// ---- views
-// ---------------------------------------------------------------------------------------------------
+// ---- views ----------------------------------------------------------------------------------------------
 
 // Sum over what was repeated, then the input's order again.
 RULE(arrange) {
@@ -200,8 +197,7 @@ RULE(concat) {
   GIVE(1, graph_slice(b->graph, g, axis, first, second));
 }
 
-// ---- reductions
-// ----------------------------------------------------------------------------------------------
+// ---- reductions -----------------------------------------------------------------------------------------
 
 // A reduction's result repeated over the axes that it lacks.
 static NodeId repeat_over(Backward *b, NodeId x, NodeId reduction) {
@@ -225,8 +221,7 @@ RULE(redmax) {
   GIVE(0, choose(b, largest, share, number(b, 0, share)));
 }
 
-// ---- contraction and indexing by data
-// --------------------------------------------------------------------------
+// ---- contraction and indexing by data -------------------------------------------------------------------
 
 // One operand of a dot seen from its gradient: `pairs` and `other_pairs` are its axes and the other operand's
 // in the attributes' order, `offset` is where the other's free axes start in g.
@@ -311,8 +306,13 @@ static NodeId side_gradient(Backward *b, const Side *side, NodeId g) {
   free_axes(b, side->other, side->other_pairs, side->batch + side->contract, other_axes + side->batch);
   Type self = *type(b, side->self);
   self_order(b, side, true, from);
-  bool other_first = is_identity(from, self.rank);
-  if (!other_first) self_order(b, side, false, from);
+  bool other_first = is_identity(from, self.rank),
+       inner_kept = self.rank && from[self.rank - 1] == self.rank - 1;
+  if (!other_first) {
+    self_order(b, side, false, from);
+    other_first = inner_kept && !is_identity(from, self.rank);
+    if (other_first) self_order(b, side, true, from);
+  }
   NodeId other = graph_cast(b->graph, side->other, type(b, g)->dtype);
   NodeId result = other_first
                       ? graph_dot(b->graph, other, g, side->batch, side->other_free, other_axes, g_axes)
@@ -361,8 +361,7 @@ RULE(gather) {
 
 RULE(scatter) { GIVE(1, graph_gather(b->graph, g, in(b, node, 0), attributes(b, node).batch)); }
 
-// ---- the column of ops.def
-// -------------------------------------------------------------------------------------
+// ---- the column of ops.def ------------------------------------------------------------------------------
 
 #define gradient_none NULL
 GradientRule *const gradient_rules[OP_COUNT] = {

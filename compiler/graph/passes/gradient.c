@@ -22,9 +22,29 @@ static const bool *find_wanted(const Graph *graph) {
   return wanted;
 }
 
+// Gradients of neighbouring slices of one value (q, k and v of one product) are put side by side, where
+// adding them would read zeros around each. 0: these are no such two.
+static NodeId join_pieces(Graph *graph, NodeId x, NodeId y) {
+  const Node *first = &graph->nodes[x], *second = &graph->nodes[y];
+  if (first->op != OP_PAD || second->op != OP_PAD || first->attributes.axis != second->attributes.axis)
+    return 0;
+  int axis = first->attributes.axis;
+  Extent whole = first->type.axes[axis].extent,
+         starts[] = {first->attributes.start, second->attributes.start}, end;
+  NodeId pieces[] = {first->in[0], second->in[0]};
+  for (int i = 0; i < 2; i++) {
+    Extent extent = graph_type(graph, pieces[i])->axes[axis].extent;
+    if (!extent_add(starts[i], extent, &end) || !extent_equal(end, starts[!i])) continue;
+    NodeId joined = graph_concat(graph, pieces[i], pieces[!i], axis);
+    return graph_pad(graph, joined, axis, starts[i], whole);
+  }
+  return 0;
+}
+
 void gradient_contribute(Backward *backward, NodeId node, NodeId contribution) {
   NodeId *sum = &backward->gradients[node];
-  *sum = *sum ? graph_binary(backward->graph, OP_ADD, *sum, contribution) : contribution;
+  NodeId joined = *sum ? join_pieces(backward->graph, *sum, contribution) : contribution;
+  *sum = joined ? joined : graph_binary(backward->graph, OP_ADD, *sum, contribution);
 }
 
 // The origin of what is built for nodes of a forward origin; made once for each.
