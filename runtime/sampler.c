@@ -14,7 +14,7 @@ typedef struct Candidate {
 static int32_t likeliest(const float *logits, int32_t vocabulary) {
   int32_t best = 0;
   for (int32_t i = 1; i < vocabulary; i++)
-    if (logits[i] > logits[best] || isnan(logits[best])) best = i;
+    if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i]))) best = i;
   return best;
 }
 

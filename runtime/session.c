@@ -27,10 +27,22 @@ static bool is_own(const Buffer *buffer) {
   return buffer->role == ROLE_DATA || buffer->role == ROLE_SCALAR || buffer->role == ROLE_RESULT;
 }
 
+static bool resize_own(Session *session, int i, Failure *failure) {
+  Device *device = session->store->device;
+  size_t bytes = buffer_bytes(&session->program->buffers[i], session->symbols);
+  if (session->memory[i] && bytes <= session->room[i]) return true;
+  device->release(device, session->memory[i]);
+  session->memory[i] = device->allocate(device, bytes, failure);
+  session->room[i] = session->memory[i] ? bytes : 0;
+  return session->memory[i] != NULL;
+}
+
+// Scalars, which have no run-time size, can be set from the start.
 static bool bind_buffers(Session *session, Failure *failure) {
   const Program *program = session->program;
   for (int i = 0; i < program->buffer_count; i++) {
     const Buffer *buffer = &program->buffers[i];
+    if (buffer->role == ROLE_SCALAR && !resize_own(session, i, failure)) return false;
     if (buffer->role != ROLE_PARAM && buffer->role != ROLE_STATE) continue;
     session->bound[i] = store_bind(session->store, buffer, failure);
     if (!session->bound[i]) return false;
@@ -69,16 +81,6 @@ void session_close(Session *session) {
 }
 
 // ---- sizes -----------------------------------------------------------------------------------------------
-
-static bool resize_own(Session *session, int i, Failure *failure) {
-  Device *device = session->store->device;
-  size_t bytes = buffer_bytes(&session->program->buffers[i], session->symbols);
-  if (session->memory[i] && bytes <= session->room[i]) return true;
-  device->release(device, session->memory[i]);
-  session->memory[i] = device->allocate(device, bytes, failure);
-  session->room[i] = session->memory[i] ? bytes : 0;
-  return session->memory[i] != NULL;
-}
 
 static bool resize_temporaries(Session *session, Failure *failure) {
   Device *device = session->store->device;

@@ -36,7 +36,7 @@ static double now(void) {
 
 double schedule_rate(const Stage *stage, int64_t step, int64_t total) {
   double warmup = stage->warmup < 1 ? stage->warmup * (double)total : stage->warmup;
-  if ((double)step < warmup) return stage->rate * ((double)step + 1) / warmup;
+  if ((double)step < warmup) return stage->rate * fmin(1, ((double)step + 1) / warmup);
   double left = (double)total - warmup, share = left > 0 ? fmin(1, ((double)step - warmup) / left) : 1;
   switch (stage->schedule) {
   case SCHEDULE_COSINE:

@@ -95,7 +95,8 @@ bool model_override(Elaborator *elaborator, const char *path, const char *name, 
   if (!path) return false;
   for (size_t i = model->options->define_count; i-- > 0;) {
     const Define *define = &model->options->defines[i];
-    if (!path_equal(path, name, define->path)) continue;
+    bool root = !*path && path_equal(model_name(model), name, define->path); // GPT.width as well as width
+    if (!root && !path_equal(path, name, define->path)) continue;
     *value = evaluate(elaborator, model->builtins, define->value);
     return true;
   }
