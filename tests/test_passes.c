@@ -117,6 +117,17 @@ static const struct {
      "%4 = mul %1 %3: f32[n=3]\noutput r result %4\n"},
     {"x + (-y)", "%9 = neg %2: f32[n=3]\n%10 = add %2 %9: f32[n=3]\noutput r result %10\n",
      "%1 = input y param value=0: f32[n=3]\n%2 = sub %1 %1: f32[n=3]\noutput r result %2\n"},
+    {"signs move outwards",
+     "%9 = neg %1: f32[B, n=3]\n%10 = sum %9 axes=0: f32[n=3]\n%11 = mul %10 %2: f32[n=3]\n"
+     "%12 = arrange %11 from=_,0: f32[B, n=3]\n%13 = add %1 %12: f32[B, n=3]\noutput r result %13\n",
+     "%1 = input x data: f32[B, n=3]\n%2 = input y param value=0: f32[n=3]\n%3 = sum %1 axes=0: f32[n=3]\n"
+     "%4 = mul %3 %2: f32[n=3]\n%5 = arrange %4 from=_,0: f32[B, n=3]\n%6 = sub %1 %5: f32[B, n=3]\n"
+     "output r result %6\n"},
+    {"x / 8",
+     "%9 = const value=8: f32[]\n%10 = arrange %9 from=_: f32[n=3]\n%11 = div %2 %10: f32[n=3]\noutput r "
+     "result %11\n",
+     "%1 = input y param value=0: f32[n=3]\n%2 = const value=0.125: f32[]\n%3 = arrange %2 from=_: f32[n=3]\n"
+     "%4 = mul %1 %3: f32[n=3]\noutput r result %4\n"},
     {"rows are computed once",
      "%9 = arrange %2 from=_,0: f32[B, n=3]\n%10 = exp %9: f32[B, n=3]\noutput r result %10\n",
      "%1 = input y param value=0: f32[n=3]\n%2 = exp %1: f32[n=3]\n%3 = arrange %2 from=_,0: f32[B, n=3]\n"

@@ -13,7 +13,7 @@
 #include "compiler/graph/passes/passes.h"
 
 #include <math.h>
-#include <string.h>
+#include <stdlib.h>
 
 // Simplifies and appends; `given` as for graph_append.
 static NodeId make(Graph *graph, Op op, const NodeId *in, Attributes attributes, const Type *given);
@@ -118,25 +118,56 @@ static NodeId hoist_repetition(Graph *graph, Op op, const NodeId *in, Attributes
   return with_axes(graph, make(graph, op, narrow, attributes, &dtype), repeated, &type);
 }
 
+// The x of -x, repeated where -x is; 0 where it is no negation.
+static NodeId negated(Graph *graph, NodeId id) {
+  Node node = *node_of(graph, id);
+  if (node.op == OP_NEG) return node.in[0];
+  if (node.op != OP_ARRANGE || !is_op(graph, node.in[0], OP_NEG)) return 0;
+  NodeId source = node_of(graph, node.in[0])->in[0];
+  return make(graph, OP_ARRANGE, &source, node.attributes, &node.type);
+}
+
+static NodeId make_negation(Graph *graph, NodeId x) { return make(graph, OP_NEG, &x, (Attributes){0}, NULL); }
+
 static NodeId simplify_add(Graph *graph, NodeId x, NodeId y) {
+  NodeId opposite;
   if (is_number(graph, y, 0)) return x;
   if (is_number(graph, x, 0)) return y;
-  if (is_op(graph, y, OP_NEG)) return make_binary(graph, OP_SUB, x, node_of(graph, y)->in[0]);
-  if (is_op(graph, x, OP_NEG)) return make_binary(graph, OP_SUB, y, node_of(graph, x)->in[0]);
+  if ((opposite = negated(graph, y))) return make_binary(graph, OP_SUB, x, opposite);
+  if ((opposite = negated(graph, x))) return make_binary(graph, OP_SUB, y, opposite);
   return 0;
 }
 
 static NodeId simplify_sub(Graph *graph, NodeId x, NodeId y) {
   if (is_number(graph, y, 0)) return x;
-  if (is_op(graph, y, OP_NEG)) return make_binary(graph, OP_ADD, x, node_of(graph, y)->in[0]);
-  return 0;
+  NodeId opposite = negated(graph, y);
+  return opposite ? make_binary(graph, OP_ADD, x, opposite) : 0;
 }
 
+// Signs move outwards, until a sum takes them.
 static NodeId simplify_mul(Graph *graph, NodeId x, NodeId y) {
   bool whole = !dtype_is_float(graph_type(graph, x)->dtype);
   if (is_number(graph, y, 1) || (whole && is_number(graph, x, 0))) return x;
   if (is_number(graph, x, 1) || (whole && is_number(graph, y, 0))) return y;
+  if (is_op(graph, x, OP_NEG))
+    return make_negation(graph, make_binary(graph, OP_MUL, node_of(graph, x)->in[0], y));
+  if (is_op(graph, y, OP_NEG))
+    return make_negation(graph, make_binary(graph, OP_MUL, x, node_of(graph, y)->in[0]));
   return 0;
+}
+
+// Division by a power of two is the product with its reciprocal, to the last bit.
+static NodeId simplify_div(Graph *graph, NodeId x, NodeId y) {
+  double number = 0;
+  int exponent;
+  if (is_number(graph, y, 1)) return x;
+  if (!dtype_is_float(graph_type(graph, x)->dtype)) return 0;
+  if (is_op(graph, x, OP_NEG))
+    return make_negation(graph, make_binary(graph, OP_DIV, node_of(graph, x)->in[0], y));
+  if (!uniform(graph, y, &number) || fabs(frexp(number, &exponent)) != 0.5 || abs(exponent) > 14) return 0;
+  NodeId reciprocal = graph_constant(graph, 1 / number, graph_type(graph, x)->dtype);
+  uint32_t all = UINT32_MAX;
+  return make_binary(graph, OP_MUL, x, with_axes(graph, reciprocal, all, graph_type(graph, y)));
 }
 
 static NodeId simplify_pow(Graph *graph, NodeId x, NodeId y) {
@@ -191,7 +222,7 @@ static NodeId simplify_identity(Graph *graph, Op op, const NodeId *in, const Typ
   case OP_ADD: return simplify_add(graph, in[0], in[1]);
   case OP_SUB: return simplify_sub(graph, in[0], in[1]);
   case OP_MUL: return simplify_mul(graph, in[0], in[1]);
-  case OP_DIV: return is_number(graph, in[1], 1) ? in[0] : 0;
+  case OP_DIV: return simplify_div(graph, in[0], in[1]);
   case OP_POW: return simplify_pow(graph, in[0], in[1]);
   case OP_AND: return simplify_logic(graph, in[0], in[1], false);
   case OP_OR: return simplify_logic(graph, in[0], in[1], true);
@@ -319,6 +350,10 @@ static NodeId simplify_reduce(Graph *graph, Op op, NodeId x, uint32_t axes) {
     NodeId source = node_of(graph, x)->in[0];
     uint32_t inner = node_of(graph, x)->attributes.axes;
     return make(graph, op, &source, (Attributes){.axes = inner | axes_before(inner, axes)}, NULL);
+  }
+  if (op == OP_SUM && is_op(graph, x, OP_NEG)) {
+    NodeId source = node_of(graph, x)->in[0];
+    return make_negation(graph, make(graph, op, &source, (Attributes){.axes = axes}, NULL));
   }
   NodeId found = reduce_repetition(graph, op, x, axes);
   return found ? found : reduce_single(graph, op, x, axes);
