@@ -109,9 +109,10 @@ StoreTensor *store_bind(TensorStore *store, const Buffer *buffer, Failure *failu
                           .dtype = buffer->dtype,
                           .rank = buffer->rank,
                           .trained = buffer->trained};
+  for (int i = 0; i < buffer->rank; i++)
+    if (extent_is_constant(buffer->extents[i])) tensor->extents[i] = buffer->extents[i].offset;
   if (buffer_is_fixed(buffer)) {
     const int64_t none[SYMBOL_COUNT] = {0};
-    for (int i = 0; i < buffer->rank; i++) tensor->extents[i] = buffer->extents[i].offset;
     tensor->bytes = buffer_bytes(buffer, none);
     tensor->memory = store->device->allocate(store->device, tensor->bytes, failure);
     if (!tensor->memory || !set_initial(store, tensor, buffer, buffer_elements(buffer, none), failure)) {
