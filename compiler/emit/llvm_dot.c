@@ -11,9 +11,9 @@ enum {
   TASK_WORK = 1 << 18,     // multiply-adds worth a task of its own
   ROW_STEP = 16,           // blocks of rows are multiples of it
   MIN_BLOCK_ROWS = 64,     // packing the right operand for fewer rows costs too much
-  GROUP_ROWS = 64,         // rows of the left operand packed at a time
+  GROUP_ROWS = 256,        // rows of the left operand packed at a time
   LINES_DEPTH = 1536,      // longest block of the contraction: left operand read in place
-  PANEL_DEPTH = 384,       //   left operand packed
+  PANEL_DEPTH = 512,       //   left operand packed
   LINES_RIGHT = 512 << 10, // bytes of packed right operand: left operand read in place
   PANEL_RIGHT = 1 << 20,   //   left operand packed
   SUMS_BYTES = 1 << 20,    // sums between blocks of the contraction
@@ -103,7 +103,8 @@ static void set_depth(Gemm *gemm) {
                          number(gemm, gemm->dot.lanes));
   LLVMValueRef panel = multiply(gemm, sizes->depth, number(gemm, width * 4));
   sizes->panels_at_once = maximum(gemm, divide(gemm, number(gemm, right_bytes), panel), one);
-  sizes->panels_at_once = minimum(gemm, sizes->panels_at_once, maximum(gemm, sizes->panels, one));
+  LLVMValueRef panels = maximum(gemm, sizes->panels, one); // in strips of about the same width
+  sizes->panels_at_once = pieces(gemm, panels, pieces(gemm, panels, sizes->panels_at_once));
   LLVMValueRef row = multiply(gemm, sizes->panels_at_once, number(gemm, width * 4));
   LLVMValueRef rows = round_up(gemm, add(gemm, divide(gemm, number(gemm, SUMS_BYTES), row), one), GROUP_ROWS);
   LLVMValueRef all = round_up(gemm, add(gemm, gemm->dot.rows.size, one), GROUP_ROWS);

@@ -39,6 +39,59 @@ static void evaluate_run(Emit *emit, const Dot *dot, const DotOperand *operand, 
 
 // ---- lanes across the operand's own axes
 
+// Is the expression an index that needs no memory?
+static bool computed(const Emit *emit, ExprId expr) {
+  const Expr *e = &emit->kernel->exprs[expr];
+  if (!expr) return true;
+  if (e->op == SCALAR_LOAD || e->axes) return false;
+  return computed(emit, e->in[0]) && computed(emit, e->in[1]) && computed(emit, e->in[2]);
+}
+
+// Asks for what the expression will load, in a scope that is some steps ahead: rows of a matrix are too far
+// apart for the machine to see by itself where this is going.
+static void prefetch(Emit *emit, Scope *scope, ExprId expr, int lanes) {
+  const Expr *e = &emit->kernel->exprs[expr];
+  if (!expr) return;
+  if (e->op != SCALAR_LOAD) {
+    for (int i = 0; i < 3; i++) prefetch(emit, scope, e->in[i], lanes);
+    return;
+  }
+  int rank = emit->kernel->buffers[e->buffer].rank;
+  for (int i = 0; i < rank; i++)
+    if (!computed(emit, e->index[i])) return;
+  int64_t step;
+  LLVMValueRef address = llvm_address(emit, scope, e->buffer, e->index, lanes, &step);
+  if (step == INT64_MIN || llvm_vector_scope(emit, scope, expr) == NULL) return;
+  LLVMValueRef arguments[] = {address, llvm_i32(emit, 0), llvm_i32(emit, 3), llvm_i32(emit, 1)};
+  llvm_intrinsic(emit, "llvm.prefetch", &emit->pointer, 1, arguments, 4);
+}
+
+// One step of one panel that is full and one run: no loop, no masks.
+static void pack_full(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef first, int width,
+                      LLVMValueRef place, int step_axis, LLVMValueRef step) {
+  for (int lane = 0; lane < width; lane += dot->lanes) {
+    Scope *scope = llvm_scope_open(emit);
+    LLVMValueRef offset = llvm_i64(emit, lane);
+    dot_bind(emit, scope, operand->own, first); // for the axes that stay 0
+    llvm_bind_lanes(scope, operand->own->digits[0].axis, add(emit, first, offset), 1, dot->lanes, NULL);
+    Scope *ahead = llvm_scope_open(emit);
+    llvm_bind(ahead, step_axis, add(emit, step, llvm_i64(emit, 16)), 1);
+    prefetch(emit, ahead, operand->expr, dot->lanes);
+    llvm_scope_close(emit, ahead);
+    llvm_write(emit, DTYPE_F32, llvm_offset(emit, place, emit->f32, offset),
+               llvm_vector(emit, scope, operand->expr), dot->lanes, NULL);
+    llvm_scope_close(emit, scope);
+  }
+}
+
+static void pack_runs(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef first,
+                      LLVMValueRef end, LLVMValueRef place) {
+  DotRuns runs = dot_runs_open(emit, operand->own, first, end);
+  LLVMValueRef offset = subtract(emit, runs.flat, first);
+  evaluate_run(emit, dot, operand, &runs, llvm_offset(emit, place, emit->f32, offset));
+  dot_runs_close(emit, &runs);
+}
+
 static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels) {
   LLVMValueRef width = llvm_i64(emit, panels->width);
   DotRuns steps = dot_runs_open(emit, &dot->contract, panels->k_begin, panels->k_end);
@@ -51,10 +104,16 @@ static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, c
   LLVMValueRef number = LLVMBuildUDiv(emit->builder, subtract(emit, panel.index, panels->begin), width, "");
   LLVMValueRef place = llvm_offset(emit, row, emit->f32, multiply(emit, number, panels->panel_stride));
   LLVMValueRef end = llvm_minimum(emit, add(emit, panel.index, width), panels->end);
-  DotRuns runs = dot_runs_open(emit, operand->own, panel.index, end);
-  LLVMValueRef offset = subtract(emit, runs.flat, panel.index);
-  evaluate_run(emit, dot, operand, &runs, llvm_offset(emit, place, emit->f32, offset));
-  dot_runs_close(emit, &runs);
+  LLVMValueRef full = LLVMConstInt(emit->i1, 0, false);
+  if (operand->own->count == 1) {
+    full = LLVMBuildICmp(emit->builder, LLVMIntEQ, subtract(emit, end, panel.index), width, "");
+    Branch whole = llvm_branch_open(emit, full);
+    pack_full(emit, dot, operand, panel.index, panels->width, place, steps.axis, step.index);
+    llvm_branch_close(emit, &whole);
+  }
+  Branch rest = llvm_branch_open(emit, LLVMBuildNot(emit->builder, full, ""));
+  pack_runs(emit, dot, operand, panel.index, end, place);
+  llvm_branch_close(emit, &rest);
   llvm_loop_close(emit, &panel);
   llvm_loop_close(emit, &step);
   dot_runs_close(emit, &steps);
