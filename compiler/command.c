@@ -207,15 +207,25 @@ bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary) {
   return stage ? train_tokenizer(job, form, stage, vocabulary) : job_report(job);
 }
 
+static bool reads_ids(const Graph *graph, NodeId index) {
+  const Node *node = &graph->nodes[index];
+  while (op_table[node->op].properties & VIEW) node = &graph->nodes[node->in[0]];
+  return node->op == OP_INPUT && node->type.dtype == DTYPE_I32 &&
+         graph->inputs[node->attributes.input].role == INPUT_DATA;
+}
+
 int64_t job_vocabulary(Job *job) {
-  const Unit *unit = compiler_unit_until(job->compiler, PROGRAM_FORWARD, "elaborate");
+  const Unit *unit = compiler_unit_until(job->compiler, PROGRAM_FORWARD, "canonical");
   const Graph *graph = unit ? unit->graph : NULL;
-  for (size_t i = 0; graph && i < graph->output_count; i++) {
-    const Type *type = graph_type(graph, graph->outputs[i].node);
-    if (type->rank && extent_is_constant(type->axes[type->rank - 1].extent))
-      return type->axes[type->rank - 1].extent.offset;
+  int64_t least = 0;
+  for (NodeId i = 1; graph && i < graph->count; i++) {
+    const Node *node = &graph->nodes[i];
+    if (node->op != OP_GATHER || graph->nodes[node->in[0]].op != OP_INPUT || !reads_ids(graph, node->in[1]))
+      continue;
+    int64_t rows = graph_type(graph, node->in[0])->axes[node->attributes.batch].extent.offset;
+    if (!least || rows < least) least = rows;
   }
-  return 0;
+  return least;
 }
 
 int64_t job_length(Job *job, const Stage *stage, ProgramKind kind) {

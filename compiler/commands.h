@@ -48,7 +48,7 @@ bool job_load_from(Job *job);
 // The stage's tokenizer: --tokenizer, else the run's own or that of a --from, else trained on all rows of the
 // data folder, with as many tokens as the model's vocabulary.
 bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary);
-// The last axis of `forward`'s result; 0: the model gives none.
+// Rows of the table in which the model looks up token ids (the smallest, if several); 0: it reads no text.
 int64_t job_vocabulary(Job *job);
 // Positions that a sample may have: --length, the stage's, the model's room; 0 where none of them says.
 int64_t job_length(Job *job, const Stage *stage, ProgramKind kind);
