@@ -35,6 +35,15 @@ const char *library_folder(Arena *arena, Failure *failure) {
   return NULL;
 }
 
+// A folder below the current one by its relative path: messages and tables stay short.
+static const char *seen_from_here(Arena *arena, const char *path) {
+  char here[PATH_MAX];
+  if (!getcwd(here, sizeof here)) return path;
+  size_t length = strlen(here);
+  bool below = !strncmp(path, here, length) && path[length] == '/';
+  return below ? arena_copy(arena, path + length + 1, strlen(path + length + 1)) : path;
+}
+
 static const char *cache_folder(Arena *arena, const char *asked) {
   const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
   if (asked) return strcmp(asked, "none") ? asked : NULL;
@@ -69,8 +78,8 @@ bool job_open(Job *job, const Options *options) {
   const char *library = library_folder(job->arena, &job->failure);
   if (!library) return false;
   const char **folders = ARENA_ARRAY(job->arena, const char *, 2);
-  folders[0] = arena_print(job->arena, "%s/stdlib", library);
-  folders[1] = arena_print(job->arena, "%s/models", library);
+  folders[0] = seen_from_here(job->arena, arena_print(job->arena, "%s/stdlib", library));
+  folders[1] = seen_from_here(job->arena, arena_print(job->arena, "%s/models", library));
   job->compile = (CompileOptions){.model = options->model,
                                   .preset = options->preset,
                                   .defines = options->defines,
