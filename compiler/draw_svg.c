@@ -21,6 +21,9 @@ struct Box {
   size_t count, capacity;
   int64_t trained, frozen; // parameters in it, those of its children included
   Type result;             // of its last node
+  NodeId last;             // that node: boxes stand in this order
+  Box *same;               // the box that this one was folded into, or NULL
+  bool fed;                // data flows into it from the box before it
   bool has_result;
   int repeat, first;            // so many equal boxes, from this number
   int top, height, left, width; // pixels
@@ -29,6 +32,7 @@ struct Box {
 typedef struct Drawing {
   Arena *arena;
   const Graph *graph;
+  const Model *model; // NULL: the graph was read from text
   Box root;
   Box **box_of_node;
 } Drawing;
@@ -78,11 +82,15 @@ static void place_nodes(Drawing *drawing) {
     bool computes =
         node->op != OP_INPUT && node->op != OP_CONST && node->op != OP_SIZE && node->op != OP_IOTA;
     if (!computes) continue;
-    bool library = !*origin->path && *origin->function && strcmp(origin->function, graph->name);
+    bool own = !*origin->function || !strcmp(origin->function, graph->name) ||
+               (drawing->model && model_has(drawing->model, origin->function));
+    bool library = !*origin->path && !own;
     Box *box = box_at(drawing, library ? origin->function : origin->path);
-    if (!box->layer && !library) box->layer = origin->function;
+    bool layer =
+        origin->function[0] >= 'A' && origin->function[0] <= 'Z'; // functions begin with small letters
+    if (!box->layer && layer) box->layer = origin->function;
     drawing->box_of_node[i] = box;
-    for (; box; box = box->parent) box->result = node->type, box->has_result = true;
+    for (; box; box = box->parent) box->result = node->type, box->has_result = true, box->last = i;
   }
   for (size_t i = 0; i < graph->input_count; i++)
     if (graph->inputs[i].role == INPUT_PARAM) count_parameter(drawing, &graph->inputs[i]);
@@ -101,14 +109,21 @@ static bool same_structure(const Box *a, const Box *b) {
   return true;
 }
 
+static int by_last(const void *left, const void *right) {
+  NodeId a = (*(Box *const *)left)->last, b = (*(Box *const *)right)->last;
+  return a < b ? -1 : a > b;
+}
+
 static void fold(Box *box) {
   size_t kept = 0;
+  if (box->count) qsort(box->children, box->count, sizeof(Box *), by_last);
   for (size_t i = 0; i < box->count; i++) {
     Box *child = box->children[i], *last = kept ? box->children[kept - 1] : NULL;
     child->first = is_number(child->name) ? atoi(child->name) : 0;
     if (last && is_number(child->name) && is_number(last->name) && same_structure(last, child)) {
       last->repeat++;
       last->result = child->result;
+      child->same = last;
       continue;
     }
     fold(child);
@@ -179,8 +194,11 @@ static void draw_title(const Box *box, Text *text) {
 static void draw_facts(const Box *box, Text *text) {
   Text shape = {0};
   int64_t parameters = (box->trained + box->frozen) * box->repeat;
-  if (box->has_result) type_print(&shape, &box->result);
-  const char *bracket = strchr(text_string(&shape), '[');
+  for (int i = 0; box->has_result && i < box->result.rank; i++) {
+    text_print(&shape, "%s", i ? ", " : "[");
+    extent_print(&shape, box->result.axes[i].extent);
+    text_print(&shape, "%s", i + 1 == box->result.rank ? "]" : "");
+  }
   text_print(text, "<text x=\"%d\" y=\"%d\" class=\"facts\">", box->left + box->width - 8, box->top + 18);
   if (parameters) {
     print_count(text, parameters);
@@ -189,7 +207,7 @@ static void draw_facts(const Box *box, Text *text) {
                : box->trained              ? ", trained"
                                            : ", frozen");
   }
-  if (bracket) print_xml(text, bracket);
+  print_xml(text, text_string(&shape));
   text_print(text, "</text>\n");
   text_free(&shape);
 }
@@ -201,7 +219,7 @@ static void draw_box(const Box *box, Text *text) {
   draw_facts(box, text);
   for (size_t i = 0; i < box->count; i++) {
     const Box *child = box->children[i];
-    if (i) {
+    if (child->fed || (i && box->parent)) { // inside of a layer also through its own arithmetic
       int x = child->left + child->width / 2;
       text_print(text, "<path d=\"M%d %d v%d\" class=\"flow\"/>\n", x, child->top - GAP, GAP - 3);
     }
@@ -209,32 +227,60 @@ static void draw_box(const Box *box, Text *text) {
   }
 }
 
-static const Box *top_box(const Drawing *drawing, const Box *box) {
-  while (box && box->parent != &drawing->root) box = box->parent;
-  return box;
-}
-
-static int box_rank(const Drawing *drawing, const Box *box) {
-  for (size_t i = 0; i < drawing->root.count; i++)
-    if (drawing->root.children[i] == box) return (int)i;
+static int rank_of(const Box *box) {
+  for (size_t i = 0; i < box->parent->count; i++)
+    if (box->parent->children[i] == box) return (int)i;
   return -1;
 }
 
-// Data that skips a block runs in an arc on the right.
-static void draw_skips(const Drawing *drawing, Text *text) {
+static int depth_of(const Box *box) {
+  int depth = 0;
+  for (; box->parent; box = box->parent) depth++;
+  return depth;
+}
+
+static Box *kept(Box *box) { return box->same ? box->same : box; }
+
+// The two boxes, side by side in one parent, between which a graph's edge runs. False: it stays inside of
+// one.
+static bool siblings(Box **from, Box **to) {
+  Box *a = kept(*from), *b = kept(*to);
+  int da = depth_of(a), db = depth_of(b);
+  for (; da > db; da--) a = kept(a->parent);
+  for (; db > da; db--) b = kept(b->parent);
+  if (a == b) return false;
+  while (a->parent != b->parent) {
+    a = kept(a->parent), b = kept(b->parent);
+    if (a == b) return false;
+  }
+  *from = a, *to = b;
+  return a->parent != NULL;
+}
+
+// Data that skips a block, or comes back to one further up, runs in an arc on the right.
+static void draw_arc(const Box *a, const Box *b, int steps, Text *text) {
+  int x = a->left + a->width, bend = 24 + 14 * steps < ARROW_ROOM - 10 ? 24 + 14 * steps : ARROW_ROOM - 10;
+  int start = steps < 0 ? a->top + HEADER / 2 : a->top + a->height / 2;
+  if (steps < 0) bend = 40;
+  text_print(text, "<path d=\"M%d %d C%d %d %d %d %d %d\" class=\"flow\"/>\n", x, start, x + bend, start,
+             x + bend, b->top + HEADER / 2, x + 4, b->top + HEADER / 2);
+}
+
+// Finds what feeds what: neighbours get an arrow between them, other blocks of the top level an arc.
+static void find_flows(Drawing *drawing, Text *arcs) {
   size_t tops = drawing->root.count;
   bool *seen = ARENA_ARRAY(drawing->arena, bool, tops *tops + 1);
   for (NodeId i = 1; i < drawing->graph->count; i++) {
-    int to = box_rank(drawing, top_box(drawing, drawing->box_of_node[i]));
-    for (int j = 0; to >= 0 && j < op_table[drawing->graph->nodes[i].op].inputs; j++) {
-      int from = box_rank(drawing, top_box(drawing, drawing->box_of_node[drawing->graph->nodes[i].in[j]]));
-      if (from < 0 || to < from + 2 || seen[(size_t)from * tops + (size_t)to]) continue;
-      seen[(size_t)from * tops + (size_t)to] = true;
-      const Box *a = drawing->root.children[from], *b = drawing->root.children[to];
-      int x = a->left + a->width,
-          bend = 24 + 14 * (to - from) < ARROW_ROOM - 10 ? 24 + 14 * (to - from) : ARROW_ROOM - 10;
-      text_print(text, "<path d=\"M%d %d C%d %d %d %d %d %d\" class=\"flow\"/>\n", x, a->top + a->height / 2,
-                 x + bend, a->top + a->height / 2, x + bend, b->top + HEADER / 2, x + 4, b->top + HEADER / 2);
+    for (int j = 0; j < op_table[drawing->graph->nodes[i].op].inputs; j++) {
+      Box *from = drawing->box_of_node[drawing->graph->nodes[i].in[j]], *to = drawing->box_of_node[i];
+      if (!from || !to || !siblings(&from, &to)) continue;
+      int a = rank_of(from), b = rank_of(to);
+      if (b == a + 1) to->fed = true;
+      if (b == a + 1 || a < 0 || b < 0 || from->parent != &drawing->root ||
+          seen[(size_t)a * tops + (size_t)b])
+        continue;
+      seen[(size_t)a * tops + (size_t)b] = true;
+      draw_arc(from, to, b - a, arcs);
     }
   }
 }
@@ -249,7 +295,8 @@ static const char style[] =
     "<path d=\"M0 0 L6 3 L0 6 z\" fill=\"#555\"/></marker></defs>\n";
 
 void draw_svg(const Unit *unit, Text *text) {
-  Drawing drawing = {.arena = arena_new(), .graph = unit->before_backward};
+  Drawing drawing = {.arena = arena_new(), .graph = unit->before_backward, .model = unit->compiler->model};
+  Text arcs = {0};
   if (drawing.graph) {
     drawing.root.name = unit->compiler->model ? model_name(unit->compiler->model) : drawing.graph->name;
     drawing.root.repeat = 1;
@@ -261,8 +308,10 @@ void draw_svg(const Unit *unit, Text *text) {
         text, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n",
         WIDTH + MARGIN + ARROW_ROOM, height, WIDTH + MARGIN + ARROW_ROOM, height);
     text_print(text, "%s<rect width=\"100%%\" height=\"100%%\" style=\"fill:#fff;stroke:none\"/>\n", style);
+    find_flows(&drawing, &arcs);
     draw_box(&drawing.root, text);
-    draw_skips(&drawing, text);
+    text_print(text, "%s", text_string(&arcs));
+    text_free(&arcs);
     text_print(text,
                "<text x=\"%d\" y=\"%d\" class=\"layer\">blue: frozen \xc2\xb7 orange: trained \xc2\xb7 "
                "right: parameters, and the shape handed on</text>\n",

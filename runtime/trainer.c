@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double SAVE_EVERY = 60;    // seconds between checkpoints
-static const double SHOW_EVERY = 0.5;   // seconds between progress lines
-static const double LOSS_MEMORY = 0.98; // of the running mean
+static const double SAVE_EVERY = 60;   // seconds between checkpoints
+static const double SHOW_EVERY = 0.5;  // seconds between progress lines
+static const double LOSS_SHARE = 0.02; // of a step's loss in the running mean; more in the beginning
 
 typedef struct Trainer {
   const TrainerOptions *options;
@@ -163,8 +163,8 @@ static bool run_step(Trainer *trainer, Failure *failure) {
                 " (learning rate %.3g); the last checkpoint in %s is from before it",
                 loss, trainer->progress.step + 1, trainer->rate, trainer->options->out);
   Progress *progress = &trainer->progress;
-  progress->loss = progress->step ? LOSS_MEMORY * progress->loss + (1 - LOSS_MEMORY) * loss : loss;
   progress->step++;
+  progress->loss += fmax(LOSS_SHARE, 2 / ((double)progress->step + 1)) * (loss - progress->loss);
   return true;
 }
 
