@@ -32,7 +32,17 @@ typedef struct Machine {
 } Machine;
 
 typedef struct Scope Scope;
-enum { LLVM_MAX_INJECTIONS = 64 };
+enum { LLVM_MAX_INJECTIONS = 64, LLVM_MAX_KEPT = 4 };
+
+// llvm_kept.c: a value that one sweep over a row writes down for the next ones.
+typedef struct Kept {
+  ExprId expr;
+  int axis;
+  const Scope *rows;   // the scope of one row
+  const Store *result; // kept where this store will write in the end; NULL: in scratch memory, at `offset`
+  int64_t offset;
+  bool writing, written;
+} Kept;
 
 // One kernel being emitted: void function(ptr buffers, ptr symbols, i64 begin, i64 end, ptr scratch).
 typedef struct Emit {
@@ -57,6 +67,8 @@ typedef struct Emit {
   uint64_t *uses;      // per expression: which injected expressions it is made of, as bits
   ExprId injections[LLVM_MAX_INJECTIONS];
   int injection_count;
+  Kept kept[LLVM_MAX_KEPT];
+  int kept_count;
   LLVMBasicBlockRef allocas; // first block: only variables
 } Emit;
 
@@ -238,6 +250,15 @@ int llvm_store_groups(Emit *emit, StoreGroup groups[KERNEL_MAX_STORES]);
 void llvm_store_all(Emit *emit, Scope *scope, const StoreGroup *group);
 void llvm_group_loops(Emit *emit, const StoreGroup *group,
                       uint32_t bound); // over the axes that are not yet bound
+
+// ---- llvm_kept.c: before the sweeps, in each step of a sweep (first and last), and after each sweep
+void llvm_kept_plan(Emit *emit, Scope *rows, const StoreGroup *group, uint32_t row_axes);
+void llvm_kept_read(Emit *emit, Scope *scope, const Scope *rows);
+void llvm_kept_write(Emit *emit, Scope *scope, const Scope *rows);
+void llvm_kept_done(Emit *emit);
+
+// ---- llvm_prepare.c
+Kernel *llvm_prepare(Arena *arena, const Kernel *kernel);
 
 // ---- anchors: each emits the whole body of the function and sets emit->work.
 // False: the kernel is none of its kind and nothing was emitted; llvm_map takes every kernel without

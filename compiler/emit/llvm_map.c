@@ -5,6 +5,7 @@
 
 static void stores_body(Emit *emit, Scope *scope, bool tail, void *context) {
   (void)tail;
+  llvm_kept_read(emit, scope, scope->outer);
   llvm_store_all(emit, scope, context);
 }
 

@@ -20,6 +20,7 @@ typedef struct Sweep {
   int count;
   int lanes, copies; // of the accumulators
   int tail_lanes;
+  const Scope *home; // where the totals are wanted
 } Sweep;
 
 static LLVMValueRef identity(Emit *emit, const Expr *expr, int lanes) {
@@ -142,6 +143,7 @@ static void sweep_apart(Emit *emit, Sweep *sweep, uint32_t axes) {
 
 static void lane_body(Emit *emit, Scope *scope, bool tail, void *context) {
   Sweep *sweep = context;
+  llvm_kept_read(emit, scope, sweep->home);
   for (int i = 0; i < sweep->count; i++) {
     Peer *peer = &sweep->peers[i];
     bool narrow = tail || scope->lanes != sweep->lanes;
@@ -150,6 +152,7 @@ static void lane_body(Emit *emit, Scope *scope, bool tail, void *context) {
     LLVMValueRef total = llvm_get(emit, type, variable);
     llvm_set(emit, variable, step(emit, scope, peer, total, scope->lanes, scope->mask));
   }
+  llvm_kept_write(emit, scope, sweep->home);
 }
 
 static LLVMValueRef part_of(Emit *emit, LLVMValueRef value, int first, int lanes) {
@@ -178,6 +181,7 @@ static void sweep_lanes(Emit *emit, Sweep *sweep, uint32_t axes, int axis) {
   llvm_nest_loops(emit, &nest, axes & ~(1u << axis));
   llvm_vector_loop(emit, axis, &range, sweep->lanes, lane_body, sweep);
   llvm_nest_close(emit, &nest);
+  llvm_kept_done(emit);
 }
 
 static LLVMValueRef join_lanes(Emit *emit, const Sweep *sweep, const Peer *peer) {
@@ -206,6 +210,7 @@ void llvm_reduce(Emit *emit, Scope *scope, ExprId id) {
   Sweep *sweep = ARENA_NEW(emit->arena, Sweep);
   const Scope *vector = llvm_vector_scope(emit, scope, id);
   uint32_t axes = emit->kernel->exprs[id].axes;
+  sweep->home = scope;
   gather_peers(emit, scope, id, sweep);
   ExprId values[2 * MOST_PEERS];
   int count = 0;

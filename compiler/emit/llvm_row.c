@@ -56,6 +56,10 @@ bool llvm_row(Emit *emit) {
   double work = llvm_likely_size(emit, rows.bound);
   for (int i = 0; i < count; i++) work += llvm_likely_size(emit, groups[i].axes & ~rows.axes);
   Nest nest = llvm_nest_tasks(emit, rows.axes, work, -1, 1);
+  int along = 0, last = 0; // groups that store along rows; values are kept where there is one
+  for (int i = 0; i < count; i++)
+    if (groups[i].axes & ~rows.axes) along++, last = i;
+  if (along == 1) llvm_kept_plan(emit, emit->innermost, &groups[last], rows.axes);
   for (int i = 0; i < count; i++) llvm_group_loops(emit, &groups[i], rows.axes);
   llvm_nest_close(emit, &nest);
   return true;

@@ -40,23 +40,29 @@ void llvm_bind_lanes(Scope *scope, int axis, LLVMValueRef first, int64_t multipl
 }
 
 // Whatever uses an injected value must stay in the scope of the injection: each injected expression has a
-// bit, and each expression knows the bits of those it is made of.
-static uint64_t injection_bit(Emit *emit, ExprId expr) {
-  int bit = 0;
-  while (bit < emit->injection_count && emit->injections[bit] != expr) bit++;
-  if (bit == emit->injection_count) {
-    if (bit == LLVM_MAX_INJECTIONS) die("kernel %s: too many injected values", emit->kernel->name);
-    emit->injections[emit->injection_count++] = expr;
-    emit->uses[expr] |= UINT64_C(1) << bit;
-    const Kernel *kernel = emit->kernel;
-    for (ExprId user = expr + 1; user < kernel->expr_count; user++) {
-      const Expr *e = &kernel->exprs[user];
-      for (int i = 0; i < 3; i++) emit->uses[user] |= emit->uses[e->in[i]];
-      if (e->op == SCALAR_LOAD)
-        for (int d = 0; d < kernel->buffers[e->buffer].rank; d++) emit->uses[user] |= emit->uses[e->index[d]];
-    }
+// bit, and each expression knows the bits of those it is made of. A reduction that binds the value's axis
+// computes values of its own.
+static void spread_use(Emit *emit, ExprId injected, uint64_t bit) {
+  const Kernel *kernel = emit->kernel;
+  emit->uses[injected] |= bit;
+  for (ExprId user = injected + 1; user < kernel->expr_count; user++) {
+    const Expr *expr = &kernel->exprs[user];
+    if (expr->axes & emit->free_axes[injected]) continue;
+    for (int i = 0; i < 3; i++) emit->uses[user] |= emit->uses[expr->in[i]] & bit;
+    int rank = expr->op == SCALAR_LOAD ? kernel->buffers[expr->buffer].rank : 0;
+    for (int i = 0; i < rank; i++) emit->uses[user] |= emit->uses[expr->index[i]] & bit;
   }
-  return UINT64_C(1) << bit;
+}
+
+static uint64_t injection_bit(Emit *emit, ExprId expr) {
+  int i = 0;
+  while (i < emit->injection_count && emit->injections[i] != expr) i++;
+  if (i == LLVM_MAX_INJECTIONS) die("kernel %s: too many injected values", emit->kernel->name);
+  if (i == emit->injection_count) {
+    emit->injections[emit->injection_count++] = expr;
+    spread_use(emit, expr, UINT64_C(1) << i);
+  }
+  return UINT64_C(1) << i;
 }
 
 void llvm_inject(Emit *emit, Scope *scope, ExprId expr, LLVMValueRef value) {

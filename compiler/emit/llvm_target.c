@@ -217,7 +217,8 @@ static bool emit_form(Target *target, LLVMModuleRef module, Form form, Object *o
 bool llvm_compile(Target *target, Kernel *kernel, Form form, Object *object, Failure *failure) {
   Arena *arena = arena_new();
   LLVMContextRef context = LLVMContextCreate();
-  Emit emit = {.arena = arena, .machine = &target->facts, .kernel = kernel, .context = context};
+  Emit emit = {.arena = arena, .machine = &target->facts, .context = context};
+  emit.kernel = llvm_prepare(arena, kernel);
   emit.module = LLVMModuleCreateWithNameInContext(kernel->name, context);
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(target->machine);
   LLVMSetModuleDataLayout(emit.module, layout);
