@@ -166,17 +166,17 @@ static Value builtin_merge(Elaborator *elaborator, Scope *scope, const Ast *call
              "merge takes a tensor and two or more of its adjacent axes");
     return value_error();
   }
-  int first = tensor_axis(&x, call->list[1]->a->text ? call->list[1]->a->text : "");
+  int first = tensor_axis(&x, axis_label(elaborator, call->list[1]->a));
   const char *label = "";
   for (size_t i = 1; i < count; i++) {
     const Ast *name = call->list[i]->a;
-    int axis = name->kind == AST_NAME ? tensor_axis(&x, name->text) : -1;
+    const char *text = axis_label(elaborator, name);
+    int axis = tensor_axis(&x, text);
     if (axis < 0 || axis != first + (int)i - 1) {
-      error_at(elaborator->diagnostics, name->span, "`%s` is not the next axis of the tensor",
-               source_text(elaborator, name));
+      error_at(elaborator->diagnostics, name->span, "`%s` is not the next axis of the tensor", text);
       return value_error();
     }
-    label = *label ? arena_print(elaborator->arena, "%s*%s", label, name->text) : name->text;
+    label = *label ? arena_print(elaborator->arena, "%s*%s", label, text) : text;
   }
   int merged = (int)count - 1;
   Value result = x;

@@ -58,9 +58,28 @@ bool to_truth(Elaborator *elaborator, const Value *value, Span span, bool *truth
   return false;
 }
 
+// What an equation without extents reads may itself be one: the first in the chain is the one to mend.
+static const Value *first_lazy(const Value *lazy, const Ast *ast, int depth) {
+  const Value *found = NULL;
+  if (!ast || depth > 16) return NULL;
+  if (ast->kind == AST_INDEX && ast->a->kind == AST_NAME) {
+    Value *base = scope_find(lazy->scope, ast->a->text);
+    if (base && base->kind == VALUE_LAZY && base->ast != lazy->ast) {
+      found = first_lazy(base, base->ast->a, depth + 1);
+      return found ? found : base;
+    }
+  }
+  const Ast *inside[] = {ast->a, ast->b, ast->c};
+  for (int i = 0; i < 3 && !found; i++) found = first_lazy(lazy, inside[i], depth);
+  for (size_t i = 0; i < ast->count && !found; i++) found = first_lazy(lazy, ast->list[i], depth);
+  return found;
+}
+
 static void report_not_tensor(Elaborator *elaborator, const Value *value, Span span) {
   Diagnostics *diagnostics = elaborator->diagnostics;
   if (value->kind == VALUE_LAZY) {
+    const Value *first = first_lazy(value, value->ast->a, 0);
+    if (first) value = first;
     error_at(diagnostics, span,
              "nothing says how far index `%s` of `%s` runs; add `for %s < ...` to its equation", value->text,
              value->ast->list[0]->a->text, value->text);

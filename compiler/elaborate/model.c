@@ -97,7 +97,7 @@ bool model_override(Elaborator *elaborator, const char *path, const char *name, 
     const Define *define = &model->options->defines[i];
     bool root = !*path && path_equal(model_name(model), name, define->path); // GPT.width as well as width
     if (!root && !path_equal(path, name, define->path)) continue;
-    *value = evaluate(elaborator, model->builtins, define->value);
+    *value = evaluate(elaborator, model->module_scopes[model->modules->count - 1], define->value);
     return true;
   }
   if (!model->options->preset) return false;

@@ -264,7 +264,8 @@ static bool expand(Model *model, const Ast *item, const Graph *graph, Paths *pat
     ARENA_PUSH(elaborator->arena, paths->list, paths->count, paths->capacity, item->text);
     return true;
   }
-  error_at(elaborator->diagnostics, item->span, "expected a part, as in `vision`, `lm.blocks[-1]`, `lm.blocks[0:2].attn`, "
+  error_at(elaborator->diagnostics, item->span,
+           "expected a part, as in `vision`, `lm.blocks[-1]`, `lm.blocks[0:2].attn`, "
            "`everything` or `nothing`");
   return false;
 }

@@ -54,6 +54,34 @@ Ast *ast_binary(Parser *parser, Span span, const char *op, Ast *a, Ast *b) {
   return ast_make(parser, span, (Ast){.kind = AST_BINARY, .text = op, .a = a, .b = b}, NULL);
 }
 
+// Offset of the bracket that closes the one at `open`, or `end`. Texts in quotes are passed over.
+static size_t closing(const char *text, size_t open, size_t end) {
+  int depth = 0;
+  for (size_t i = open; i < end; i++) {
+    if (text[i] == '"')
+      for (i++; i < end && text[i] != '"'; i++) i += text[i] == '\\';
+    else if (text[i] == '#')
+      i += strcspn(text + i, "\n");
+    else if (text[i] == '(')
+      depth++;
+    else if (text[i] == ')' && --depth == 0)
+      return i;
+  }
+  return end;
+}
+
+Ast *ast_reduce(Parser *parser, Span span, const char *text, const Ast *names, Ast *product, Span place) {
+  const char *source = parser->diagnostics->sources->list[parser->source].text;
+  if (source[place.begin] == '(' && closing(source, place.begin, place.end) + 1 < place.end) {
+    const char *axis = names->list[0]->text;
+    error_at(parser->diagnostics, span,
+             "where does this %s end? Write %s[%s](..) for the bracket alone, %s[%s] ((..) * ..) "
+             "for the whole product",
+             text, text, axis, text, axis);
+  }
+  return ast_make(parser, span, (Ast){.kind = AST_REDUCE, .text = text, .a = product}, names);
+}
+
 Ast *ast_called(Parser *parser, Span span, Ast *path, const Ast *arguments) {
   Ast *call = ast_make(parser, span, (Ast){.kind = AST_CALL, .a = path}, arguments);
   Text text = {0};

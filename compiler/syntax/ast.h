@@ -48,8 +48,9 @@
 // BINARY     or; and; (not); == != < <= > >=, one; + -; * / %; (-); ^, right        text: operator; a, b
 // UNARY      - not                                        text; a
 // REDUCE     ("sum"|"max"|"mean") "[" NAME,.. "]" product          reaches to the end of the product:
-//                                                         `sum[e] q[i,e] * k[j,e]`; it does not start with `(`
-//            ("sum"|"max"|"mean") "[" NAME,.. "]" "(" expr ")"     is a primary: `sum[D](x) + 1`, `max[v](x)[b,t]`
+//                                                         `sum[e] q[i,e] * k[j,e]`; refused: `sum[e] (a) * b`
+//            ("sum"|"max"|"mean") "[" NAME,.. "]" "(" expr ")"     is a primary: `sum[D](x) + 1`, `max[v](x)[b,t]`;
+//                                                         no blank before `(`
 //                                                         text; list: NAMEs of axes; a
 //            (`sum(x)` without axes is an ordinary CALL)
 // LABELLED   NAME ":" postfix                             text; a: the layer's application. `:` follows the name

@@ -26,6 +26,10 @@ Ast *ast_list(Parser *parser, Span span);                  // an empty LIST
 Ast *ast_add(Parser *parser, Ast *list, Ast *element);     // the list
 Ast *ast_join(Parser *parser, Ast *list, const Ast *more); // all of `more` added
 Ast *ast_binary(Parser *parser, Span span, const char *op, Ast *a, Ast *b);
+
+// `sum[i] product`. Reported: a product that begins with a bracket and goes on after it, which people read
+// both ways.
+Ast *ast_reduce(Parser *parser, Span span, const char *text, const Ast *names, Ast *product, Span place);
 Ast *ast_called(Parser *parser, Span span, Ast *path, const Ast *arguments); // a SETTING `path(arguments)`
 // The text of a string token, quotes included: its escapes resolved; NULL: an unknown escape, reported.
 const char *ast_unquote(Parser *parser, Span span, const char *token, size_t length);

@@ -372,7 +372,7 @@ product:
 | head '%' reduction             { $$ = ast_binary(parser, @$, "%", $1, $3); }
 ;
 reduction:
-  REDUCE '[' names ']' product   { $$ = NODE(REDUCE, @$, $3, .text = $1, .a = $5); }
+  REDUCE '[' names ']' product   { $$ = ast_reduce(parser, @$, $1, $3, $5, @5); }
 | '-' reduction                  { $$ = NODE(UNARY, @$, NULL, .text = "-", .a = $2); }
 ;
 head:
