@@ -84,7 +84,7 @@ demo: all
 	@BUILD=$(BUILD) sh examples/fashion/demo.sh
 
 fuzz:
-	@sh tests/fuzz/run.sh
+	@LIBS="$(LIBS)" sh tests/fuzz/run.sh $(SECONDS)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/vlmc $(DESTDIR)$(PREFIX)/share/vlmc/stdlib $(DESTDIR)$(PREFIX)/share/vlmc/models

@@ -108,11 +108,14 @@ static bool check_image(const Parsing *parsing, const char *image) {
   if (*image == '/')
     return fail(parsing->failure, "%s: \"image\" must be relative to the data set's folder, found \"%.200s\"",
                 parsing->place, image);
-  for (const char *part = image; part; part = strchr(part, '/'), part += part != NULL)
+  for (const char *part = image;; part++) {
     if (!strncmp(part, "..", 2) && (!part[2] || part[2] == '/'))
       return fail(parsing->failure,
                   "%s: \"image\" may not lead out of the data set's folder, found \"%.200s\"", parsing->place,
                   image);
+    part = strchr(part, '/');
+    if (!part) break;
+  }
   return true;
 }
 

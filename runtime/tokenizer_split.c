@@ -45,7 +45,8 @@ bool splitter_add(Splitter *splitter, const char *pattern, bool literal, const c
     return fail(failure, "%s: splits text in more than %d steps", place, MAX_PATTERNS);
   int error;
   PCRE2_SIZE offset;
-  uint32_t options = PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP);
+  uint32_t options =
+      PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
   pcre2_code *code =
       pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &error, &offset, NULL);
   if (!code) {
@@ -64,6 +65,14 @@ void splitter_add_gpt2(Splitter *splitter) {
   if (!splitter_add(splitter, gpt2_pattern, false, "GPT-2's pattern", &failure)) die("%s", failure.message);
 }
 
+static int match(Splitter *splitter, int step, const char *text, size_t length, size_t at) {
+  const pcre2_code *pattern = splitter->patterns[step];
+  PCRE2_SPTR subject = (PCRE2_SPTR)text;
+  int found = pcre2_match(pattern, subject, length, at, 0, splitter->match, splitter->limits);
+  if (found != PCRE2_ERROR_JIT_STACKLIMIT) return found; // its stack is small; the interpreter takes the heap
+  return pcre2_match(pattern, subject, length, at, PCRE2_NO_JIT, splitter->match, splitter->limits);
+}
+
 // Steps `step` and later on one piece. Depth is at most MAX_PATTERNS.
 static void split(Splitter *splitter, int step, const char *text, size_t length, SplitWord *word,
                   void *context) {
@@ -73,8 +82,7 @@ static void split(Splitter *splitter, int step, const char *text, size_t length,
   }
   size_t done = 0; // everything before it has been handed on
   for (size_t at = 0; at < length;) {
-    int found = pcre2_match(splitter->patterns[step], (PCRE2_SPTR)text, length, at, 0, splitter->match,
-                            splitter->limits);
+    int found = match(splitter, step, text, length, at);
     if (found < 0) break; // no further match, or it gave up
     const PCRE2_SIZE *place = pcre2_get_ovector_pointer(splitter->match);
     size_t begin = place[0], end = place[1];
