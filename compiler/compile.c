@@ -44,7 +44,9 @@ static bool read_defines(Compiler *compiler) {
     uint32_t source = sources_add(&compiler->sources, arena_print(compiler->arena, "-D %s", text),
                                   equals ? equals + 1 : "", equals ? strlen(equals + 1) : 0);
     if (!equals || equals == text) {
-      error_at(&compiler->diagnostics, (Span){source, 0, 0}, "expected path=value, as in -D vision.width=96");
+      text_print(&compiler->diagnostics.text,
+                 "vlmc: error: -D takes PATH=VALUE, as in -D vision.width=96, found `%.80s`\n", text);
+      compiler->diagnostics.errors++;
       return false;
     }
     defines[i].path = arena_copy(compiler->arena, text, (size_t)(equals - text));
@@ -66,6 +68,13 @@ static bool open_model(Compiler *compiler) {
   return compiler->model != NULL;
 }
 
+// A pass that the command line names and the pipeline has not, or NULL.
+static const char *unknown_pass(const CompileOptions *options) {
+  const char *stop = options->stop_after, *dump = options->dump_after;
+  if (stop && pipeline_find(stop) < 0) return stop;
+  return dump && strcmp(dump, "all") && pipeline_find(dump) < 0 ? dump : NULL;
+}
+
 Compiler *compiler_open(const CompileOptions *options, Text *errors) {
   Arena *arena = arena_new();
   Compiler *compiler = ARENA_NEW(arena, Compiler);
@@ -75,6 +84,12 @@ Compiler *compiler_open(const CompileOptions *options, Text *errors) {
   compiler->diagnostics.sources = &compiler->sources;
   uint32_t source;
   Failure failure;
+  const char *unknown = unknown_pass(options);
+  if (unknown) {
+    text_print(errors, "vlmc: error: there is no pass `%.40s`; `vlmc --list-passes` lists them\n", unknown);
+    compiler_close(compiler);
+    return NULL;
+  }
   bool good = sources_read(&compiler->sources, options->model, &source, &failure);
   if (!good) {
     text_print(errors, "vlmc: error: %s\n", failure.message);
@@ -174,12 +189,37 @@ static void choose_sizes(Unit *unit) {
   unit->symbols[SYMBOL_SEEN] = length;
 }
 
+// Kernels read from text are a program without buffers: each is launched once, for tables.
+static void adopt_kernels(Unit *unit) {
+  const Compiler *compiler = unit->compiler;
+  Program *program = &unit->lowered.program;
+  choose_sizes(unit);
+  unit->lowered.kernels = compiler->kernels;
+  unit->lowered.kernel_count = compiler->kernel_count;
+  program->name = program_names[unit->kind];
+  program->target = compiler->options.target;
+  program->launch_count = program->code_count = (int)compiler->kernel_count;
+  program->codes = ARENA_ARRAY(unit->arena, Code, compiler->kernel_count);
+  program->launches = ARENA_ARRAY(unit->arena, Launch, compiler->kernel_count);
+  for (size_t i = 0; i < compiler->kernel_count; i++) {
+    const Kernel *kernel = compiler->kernels[i];
+    program->codes[i].name = kernel->name;
+    program->launches[i] = (Launch){.code = (int)i,
+                                    .kernel = kernel->name,
+                                    .lines = "",
+                                    .anchor = anchor_names[kernel->anchor],
+                                    .flops = kernel_flops(kernel, unit->symbols),
+                                    .bytes = kernel_bytes(kernel, unit->symbols)};
+  }
+}
+
 bool unit_elaborate(Unit *unit) {
   Compiler *compiler = unit->compiler;
   if (compiler->kernels) {
-    unit->lowered.kernels = compiler->kernels;
-    unit->lowered.kernel_count = compiler->kernel_count;
-  } else if (compiler->graph) {
+    adopt_kernels(unit);
+    return true;
+  }
+  if (compiler->graph) {
     unit->graph = compiler->graph;
   } else {
     bool train = unit->kind == PROGRAM_TRAIN || unit->kind == PROGRAM_APPLY,
@@ -190,9 +230,10 @@ bool unit_elaborate(Unit *unit) {
       if (!stage || !model_select(compiler->model, stage->name, unit->graph)) return false;
     }
   }
-  if (unit->graph) unit->time_limit = time_limit(unit->graph);
-  if (unit->graph || compiler->kernels) choose_sizes(unit);
-  return unit->graph || compiler->kernels;
+  if (!unit->graph) return false;
+  unit->time_limit = time_limit(unit->graph);
+  choose_sizes(unit);
+  return true;
 }
 
 int64_t compiler_capacity(Compiler *compiler) {
@@ -248,10 +289,6 @@ bool unit_emit(Unit *unit) {
   Program *program = &unit->lowered.program;
   Failure failure = {0};
   EmitOptions options = emit_options(unit);
-  if (!program->codes) { // kernels read from text
-    program->codes = ARENA_ARRAY(unit->arena, Code, unit->lowered.kernel_count);
-    program->code_count = (int)unit->lowered.kernel_count;
-  }
   unit->emitter = emit_find(compiler->options.target, &failure);
   unit->compiled = unit->emitter && unit->emitter->compile(unit->lowered.kernels, unit->lowered.kernel_count,
                                                            &options, program->codes, &unit->code, &failure);
@@ -280,6 +317,10 @@ const Unit *compiler_unit_until(Compiler *compiler, ProgramKind kind, const char
 
 const Unit *compiler_unit(Compiler *compiler, ProgramKind kind) {
   return compiler_unit_until(compiler, kind, "emit");
+}
+
+bool unit_reached(const Unit *unit, const char *pass) {
+  return unit->compiler->done[unit->kind] > pipeline_find(pass);
 }
 
 const Program *compiler_program(Compiler *compiler, ProgramKind kind) {

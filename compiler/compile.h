@@ -82,19 +82,21 @@ typedef struct Unit {
 const Unit *compiler_unit(Compiler *compiler, ProgramKind kind);
 // The same up to and including a pass (`options.stop_after` stops it earlier); no code is made for "lower".
 const Unit *compiler_unit_until(Compiler *compiler, ProgramKind kind, const char *pass);
+bool unit_reached(const Unit *unit, const char *pass); // false: `options.stop_after` ended it before
 const Program *compiler_program(Compiler *compiler, ProgramKind kind);
 // The kind that a model file is mostly about: a training step where it has stages, else forward.
 ProgramKind compiler_default_kind(Compiler *compiler);
 
 void pipeline_list(Text *text); // --list-passes
 
-// One form of a unit as text (or, for cubin, bytes) for --emit. Kernel forms (llvm, asm, c, cuda, ptx, cubin)
-// are of one kernel, all others of the whole unit.
+// One form of a unit as text (or, for cubin, bytes) for --emit. Kernel forms (kernels, llvm, asm, c, cuda,
+// ptx, cubin) are of one kernel, all others of the whole unit.
 typedef struct EmitForm {
   const char *name, *extension;
   const char *pass;   // how far the pipeline must have run
-  const char *target; // the emitter of a kernel form; NULL: form of the whole unit
-  void (*print)(const Unit *unit, Text *text);
+  const char *target; // the emitter of a kernel form; NULL: no emitter is needed
+  void (*print)(const Unit *unit,
+                Text *text); // of the whole unit, nothing where it has no such form; NULL: of a kernel
 } EmitForm;
 const EmitForm *emit_form(const char *name); // NULL: none
 void emit_form_names(Text *text);

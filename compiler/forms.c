@@ -28,16 +28,16 @@ void print_kernels(const Unit *unit, Text *text) {
 }
 
 static void print_memory(const Unit *unit, Text *text) {
-  memory_print(&unit->lowered.program, unit->symbols, text);
+  if (unit->lowered.program.buffer_count) memory_print(&unit->lowered.program, unit->symbols, text);
 }
 
 static const EmitForm forms[] = {
-    {"ast", "vlm", "elaborate", NULL, print_ast},
+    {"ast", "ast.vlm", "elaborate", NULL, print_ast},
     {"graph", "graph", "canonical", NULL, print_graph},
-    {"grad", "graph", "dead", NULL, print_grad},
+    {"grad", "grad.graph", "dead", NULL, print_grad},
     {"fused", "fused", "fuse", NULL, print_fused},
-    {"kernels", "kernels", "lower", NULL, print_kernels},
-    {"memory", "txt", "lower", NULL, print_memory},
+    {"kernels", "kernels", "lower", NULL, NULL},
+    {"memory", "memory.txt", "lower", NULL, print_memory},
     {"llvm", "ll", "lower", "cpu", NULL},
     {"asm", "s", "lower", "cpu", NULL},
     {"c", "c", "lower", "c", NULL},
@@ -63,6 +63,7 @@ void emit_form_names(Text *text) {
 // is used then, with the architecture of --target only where that is the same one.
 bool emit_kernel(const Unit *unit, const EmitForm *form, size_t kernel, Text *text, Failure *failure) {
   const CompileOptions *options = &unit->compiler->options;
+  if (!form->target) return kernel_print(unit->lowered.kernels[kernel], text), true;
   const Emitter *emitter = emit_find(form->target, failure);
   if (!emitter) return false;
   size_t length = strlen(form->target);

@@ -2,6 +2,7 @@
 #include "compiler/commands.h"
 #include "compiler/graph/graph.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,13 @@ static void on_signal(int number) {
 
 static void list_ops(Text *text) {
   for (int i = 0; i < OP_COUNT; i++) text_print(text, "%-8s %s\n", op_table[i].name, op_table[i].meaning);
+}
+
+// What was asked to be printed and could not be is a failure: a full disk, a closed descriptor.
+static int finish_output(int status) {
+  if (!fflush(stdout) && !ferror(stdout)) return status;
+  if (!status) fprintf(stderr, "vlmc: error: standard output can not be written: %s\n", strerror(errno));
+  return status ? status : 1;
 }
 
 static bool print_information(const Options *options) {
@@ -55,5 +63,5 @@ int main(int count, char **words) {
     fprintf(stderr, "vlmc: error: %s\n", failure.message);
     return 1;
   }
-  return print_information(&options) ? 0 : run_command(&options);
+  return finish_output(print_information(&options) ? 0 : run_command(&options));
 }

@@ -34,6 +34,26 @@ static bool wants_folder(const char *path) {
   return length && (path[length - 1] == '/' || (!stat(path, &status) && S_ISDIR(status.st_mode)));
 }
 
+static bool fail_empty(Job *job, const Unit *unit, const EmitForm *form) {
+  if (!unit_reached(unit, form->pass))
+    return fail(&job->failure, "--emit=%s shows what is there after `%s`, and --stop-after=%s ends before it",
+                form->name, form->pass, job->options->stop_after);
+  return fail(&job->failure, "%s holds %s: it has no form `%s`", job->options->model,
+              compiler_model(job->compiler) ? "a model"
+              : unit->graph                 ? "a graph"
+                                            : "kernels",
+              form->name);
+}
+
+// DIR/ means DIR/MODEL.EXTENSION.
+static const char *output_file(Job *job, const EmitForm *form) {
+  const char *output = job->options->output, *model = job->options->model;
+  if (!wants_folder(output)) return output;
+  const char *slash = strrchr(model, '/'), *name = slash ? slash + 1 : model, *dot = strrchr(name, '.');
+  int length = (int)(dot && dot > name ? (size_t)(dot - name) : strlen(name));
+  return arena_print(job->arena, "%s/%.*s.%s", output, length, name, form->extension);
+}
+
 // One form of every kernel: into one text, or a file each in a folder.
 static bool emit_kernels(Job *job, const Unit *unit, const EmitForm *form) {
   const char *output = job->options->output, *wanted = job->options->kernel;
@@ -51,6 +71,7 @@ static bool emit_kernels(Job *job, const Unit *unit, const EmitForm *form) {
     text_free(&text);
     text = (Text){0};
   }
+  if (good && !unit->lowered.kernel_count) good = fail_empty(job, unit, form);
   if (good && wanted && !written) good = fail(&job->failure, "no kernel's name holds `%s`", wanted);
   if (good && !folder) good = write_text(job, output, &text);
   text_free(&text);
@@ -60,6 +81,8 @@ static bool emit_kernels(Job *job, const Unit *unit, const EmitForm *form) {
 static bool emit(Job *job, ProgramKind kind) {
   const EmitForm *form = emit_form(job->options->emit);
   Text text = {0};
+  if (form && form->print && job->options->kernel)
+    return fail(&job->failure, "--kernel chooses kernels, and --emit=%s shows none", form->name);
   if (!form) {
     emit_form_names(&text);
     fail(&job->failure, "--emit is one of %s; found `%.40s`", text_string(&text), job->options->emit);
@@ -68,9 +91,11 @@ static bool emit(Job *job, ProgramKind kind) {
   }
   const Unit *unit = compiler_unit_until(job->compiler, kind, form->pass);
   if (!unit) return job_report(job);
-  if (form->target) return emit_kernels(job, unit, form);
-  form->print(unit, &text);
-  bool good = write_text(job, job->options->output, &text);
+  if (!form->print) return emit_kernels(job, unit, form);
+  if (unit_reached(unit, form->pass)) form->print(unit, &text);
+  bool good = (text.length || fail_empty(job, unit, form)) &&
+              (!wants_folder(job->options->output) || folder_make(job->options->output, &job->failure)) &&
+              write_text(job, output_file(job, form), &text);
   text_free(&text);
   return good;
 }
@@ -81,8 +106,11 @@ static bool explain(Job *job, ProgramKind kind) {
     return fail(&job->failure, "--explain knows fusion, found `%.40s`", job->options->explain);
   const Unit *unit = compiler_unit_until(job->compiler, kind, "fuse");
   if (!unit) return job_report(job);
-  if (unit->fusion)
-    fusion_explain(unit->graph, unit->fusion, compiler_sources(job->compiler), unit->symbols, &text);
+  if (!unit->fusion)
+    return fail(&job->failure, "there is nothing to explain: %s",
+                unit_reached(unit, "fuse") ? "the file holds kernels, no graph"
+                                           : "--stop-after ends before `fuse`");
+  fusion_explain(unit->graph, unit->fusion, compiler_sources(job->compiler), unit->symbols, &text);
   bool good = write_text(job, job->options->output, &text);
   text_free(&text);
   return good;
@@ -115,6 +143,9 @@ static bool compile(Job *job) {
   const Options *options = job->options;
   if (!choose_kind(job, &kind)) return false;
   if (options->emit) return emit(job, kind);
+  if (options->kernel)
+    return fail(&job->failure, "--kernel chooses what --emit shows, as in --emit=kernels --kernel=%s",
+                options->kernel);
   return options->explain ? explain(job, kind) : table(job, kind);
 }
 

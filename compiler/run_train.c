@@ -58,8 +58,12 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
   const Program *apply =
       stage->accumulate > 1 && unit ? compiler_program(job->compiler, PROGRAM_APPLY) : NULL;
   if (!unit || !unit->compiled || (stage->accumulate > 1 && !apply)) return job_report(job);
-  if (!prepare_folder(job, stage) || !job_open_device(job)) return false;
-  if (form && !job_find_tokenizer(job, form, job_vocabulary(job))) return false;
+  // What --data and --from name is looked at first: a wrong path leaves no folder behind.
+  const char *rows = arena_print(job->arena, "%s/%s.jsonl", options->data, stage->data);
+  if (!file_exists(rows))
+    return fail(&job->failure, "%s: there is no such file; stage `%s` reads it", rows, stage->name);
+  if (!job_open_device(job) || (form && !job_find_tokenizer(job, form, job_vocabulary(job)))) return false;
+  if (!prepare_folder(job, stage)) return false;
   TrainerResult result = {0};
   TrainerOptions trainer = {.program = &unit->lowered.program,
                             .apply = apply,

@@ -102,12 +102,24 @@ void replacement_abandon(Replacement *replacement) {
   *replacement = (Replacement){0};
 }
 
+// A link stays a link: what it names is replaced.
+static char *follow_links(const char *path) {
+  struct stat status;
+  bool link = lstat(path, &status) == 0 && S_ISLNK(status.st_mode);
+  char *real = link ? realpath(path, NULL) : NULL;
+  return real ? real : print_path("%s", path, 0);
+}
+
 bool replacement_begin(Replacement *replacement, const char *path, Failure *failure) {
-  *replacement = (Replacement){.path = print_path("%s", path, 0),
-                               .temporary = print_path("%s.%d.temporary", path, (int)getpid())};
-  replacement->descriptor = open(replacement->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  struct stat status;
+  *replacement = (Replacement){.path = follow_links(path)};
+  replacement->temporary = print_path("%s.%d.temporary", replacement->path, (int)getpid());
+  if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+    replacement->descriptor = -1, errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+  else
+    replacement->descriptor = open(replacement->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (replacement->descriptor >= 0) return true;
-  fail_path(failure, "write it", replacement->temporary);
+  fail_path(failure, "write it", path);
   free(replacement->path);
   free(replacement->temporary);
   *replacement = (Replacement){0};
@@ -120,7 +132,7 @@ bool replacement_write(Replacement *replacement, size_t offset, const void *byte
     ssize_t put =
         pwrite(replacement->descriptor, (const char *)bytes + done, size - done, (off_t)(offset + done));
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return fail_path(failure, "write it", replacement->temporary);
+    if (put < 0) return fail_path(failure, "write it", replacement->path);
     done += (size_t)put;
   }
   return true;
@@ -150,7 +162,25 @@ bool replacement_commit(Replacement *replacement, Failure *failure) {
   return good;
 }
 
+// Devices and pipes (/dev/stdout, /dev/null) are written to; a rename would take their name away.
+static bool write_stream(const char *path, const void *bytes, size_t size, Failure *failure) {
+  int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+  bool good = descriptor >= 0;
+  for (size_t done = 0; good && done < size;) {
+    ssize_t put = write(descriptor, (const char *)bytes + done, size - done);
+    if (put < 0 && errno == EINTR) continue;
+    good = put >= 0;
+    done += good ? (size_t)put : 0;
+  }
+  if (!good) fail_path(failure, "write it", path);
+  if (descriptor >= 0) close(descriptor);
+  return good;
+}
+
 bool file_replace(const char *path, const void *bytes, size_t size, Failure *failure) {
+  struct stat status;
+  if (stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode))
+    return write_stream(path, bytes, size, failure);
   Replacement replacement;
   if (!replacement_begin(&replacement, path, failure)) return false;
   if (replacement_write(&replacement, 0, bytes, size, failure))

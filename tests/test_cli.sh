@@ -1,0 +1,235 @@
+#!/bin/sh
+# The command line from outside: exit statuses, messages, every form of every model, forms that read back, folders
+# and devices as outputs, an installed copy. Input: $BUILD/vlmc; output: FAILED lines and the closing line.
+build=$(realpath "${BUILD:-build}") root=$(pwd)
+vlmc=$build/vlmc
+here=$(mktemp -d) || exit 2
+trap 'rm -rf "$here"' EXIT
+export XDG_CACHE_HOME="$here/cache"
+passed=0 failed=0 skipped=0
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAILED $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | head -n 5 | sed 's/^/  /'; }
+skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
+# wants STATUS NAME COMMAND...: runs it, output in $here/out, messages in $here/err
+wants() {
+  wanted=$1 name=$2
+  shift 2
+  timeout 120 "$@" >"$here/out" 2>"$here/err" </dev/null
+  status=$?
+  if [ $status -eq "$wanted" ]; then pass; else fail "$name: status $status, not $wanted" "$(cat "$here/err")"; return 1; fi
+}
+good() { wants 0 "$@"; }
+# refuses PATTERN ARGUMENT...: a user error of vlmc whose message matches the pattern, and nothing on standard output
+refuses() {
+  pattern=$1
+  shift
+  wants 1 "vlmc $*" "$vlmc" "$@" || return
+  if ! grep -qE -e "$pattern" "$here/err"; then
+    fail "vlmc $*: no message like: $pattern" "$(cat "$here/err")"
+  elif ! grep -q 'error: ' "$here/err" || grep -q 'internal' "$here/err"; then
+    fail "vlmc $*: the message is not that of a user's error" "$(cat "$here/err")"
+  elif [ -s "$here/out" ]; then
+    fail "vlmc $*: it printed something beside the error" "$(cat "$here/out")"
+  else
+    pass
+  fi
+}
+prints() { # NAME PATTERN: what the last command printed
+  if grep -qE -e "$2" "$here/out"; then pass; else fail "$1: no line like: $2" "$(cat "$here/out" "$here/err")"; fi
+}
+same() { if cmp -s "$2" "$3"; then pass; else fail "$1: $(basename "$2") and $(basename "$3") differ" "$(diff "$2" "$3" | head -n 4)"; fi; }
+gone() { if [ -e "$2" ]; then fail "$1: $2 was left behind"; else pass; fi; }
+
+# ---- help, version, lists
+for command in "" train eval chat check draw plot; do
+  good "vlmc $command --help" "$vlmc" $command --help && prints "vlmc $command --help" '^usage: vlmc'
+  good "vlmc $command -h" "$vlmc" $command -h
+  good "vlmc $command --version" "$vlmc" $command --version && prints "vlmc $command --version" '^vlmc [0-9]'
+done
+good "--list-passes" "$vlmc" --list-passes && prints "--list-passes" '^gradient '
+good "--list-ops" "$vlmc" --list-ops && prints "--list-ops" '^dot '
+
+# ---- the user's errors
+refuses 'model file is expected'
+refuses 'nothing.vlm.*No such file' nothing.vlm
+refuses 'regular file' models
+refuses 'regular file' /dev/null
+refuses 'found also' models/vlm.vlm models/gpt.vlm
+refuses 'unknown option `--foo`' --foo
+refuses 'unknown option `-y`' -y
+refuses 'not an option of `vlmc`' models/gpt.vlm --epochs 3
+refuses 'not an option of `train`' train models/gpt.vlm --emit graph
+refuses 'takes no value' --version=3
+refuses 'needs a value' models/gpt.vlm --emit
+refuses 'needs a value' models/gpt.vlm --emit=
+refuses 'one of ast, graph' models/gpt.vlm --emit=foo
+refuses 'no target `foo`' models/gpt.vlm --target foo
+refuses 'no architectures' models/gpt.vlm --target cpu:x
+refuses 'no preset `foo`.*tiny' models/gpt.vlm --preset foo
+refuses 'no stage `foo`.*text' models/gpt.vlm --stage foo
+refuses 'PATH=VALUE' models/gpt.vlm -D x
+refuses 'nothing is called `foo`' models/gpt.vlm -D foo=3
+refuses 'nothing is called `abc`' models/gpt.vlm -D width=abc
+refuses 'stdlib/nn.vlm:[0-9]*:[0-9]*: error: ' models/gpt.vlm -D width=95
+refuses 'at least 1' models/gpt.vlm -D width=0
+refuses 'found -4' models/gpt.vlm -D width=-4
+refuses 'at most 1000' models/gpt.vlm -D depth=1000000000
+refuses 'whole number from 1 to' models/gpt.vlm --batch 0
+refuses 'whole number from 1 to' models/gpt.vlm --batch 1.5
+refuses 'whole number from 1 to' models/gpt.vlm --length 1e99
+refuses 'no pass `foo`' models/gpt.vlm --stop-after foo
+refuses 'no pass `foo`' models/gpt.vlm --dump-after foo
+refuses 'knows fusion' models/gpt.vlm --explain foo
+refuses 'f32 or bf16' models/gpt.vlm --dtype f16
+refuses 'forward, loss, train' models/gpt.vlm --program foo
+refuses 'no kernel' models/gpt.vlm --preset tiny --emit=kernels --kernel nosuch
+refuses 'shows none' models/gpt.vlm --preset tiny --emit=graph --kernel norm
+refuses 'stop-after=fuse ends before' models/gpt.vlm --preset tiny --emit=kernels --stop-after fuse
+refuses 'cannot write it' models/gpt.vlm --preset tiny --emit=graph -o "$here/nowhere/x"
+mkdir "$here/folder" && good "-o FOLDER" "$vlmc" models/gpt.vlm --preset tiny --emit=graph -o "$here/folder" && good "its file" test -s "$here/folder/gpt.graph"
+refuses 'data is needed' train models/gpt.vlm
+refuses 'out is needed' train models/gpt.vlm --data "$here"
+refuses 'text.jsonl.*no such file' train models/gpt.vlm --data "$here" --out "$here/run"
+gone "a data folder without rows" "$here/run"
+refuses 'run.json' eval models/gpt.vlm --weights "$here" --data "$here"
+refuses 'weights is needed' eval models/gpt.vlm --data "$here"
+refuses 'weights is needed' chat models/gpt.vlm
+refuses 'data is needed' check models/gpt.vlm
+refuses 'model file is expected' draw
+refuses 'folder of a run' plot
+refuses 'log.jsonl' plot "$here"
+printf 'model M( {' >"$here/broken.vlm"
+refuses 'broken.vlm:1:' "$here/broken.vlm"
+printf 'model M() {}\0' >"$here/nul.vlm"
+refuses 'NUL' "$here/nul.vlm"
+: >"$here/empty.vlm"
+refuses 'empty.vlm' "$here/empty.vlm"
+head -c 17000000 /dev/zero | tr '\0' '#' >"$here/large.vlm"
+refuses 'larger than' "$here/large.vlm"
+rm "$here/large.vlm"
+
+# ---- every form of every model, to a file, to standard output, to a folder
+sizes() { case $1 in gpt | vit) echo "-D depth=1" ;; clip) echo "-D vision.depth=1 -D text.depth=1" ;; vlm) echo "-D vision.depth=1 -D lm.depth=1" ;; esac; }
+cuda=
+if "$vlmc" models/gpt.vlm --preset tiny -D depth=1 --emit=cubin --kernel LayerNorm -o "$here/norm.cubin" 2>"$here/err"; then cuda=yes; fi
+nvrtc_message=$(cat "$here/err")
+for model in vit gpt clip vlm; do
+  small="--preset tiny $(sizes $model)"
+  for form in ast graph grad fused kernels memory dot svg; do
+    good "$model --emit=$form -o FILE" "$vlmc" models/$model.vlm $small --emit=$form -o "$here/$model.$form"
+    good "$model --emit=$form" "$vlmc" models/$model.vlm $small --emit=$form && same "$model --emit=$form" "$here/out" "$here/$model.$form"
+    good "$model --emit=$form -o DIR/" "$vlmc" models/$model.vlm $small --emit=$form -o "$here/$form/$model/"
+    if [ -n "$(ls -A "$here/$form/$model")" ]; then pass; else fail "$model --emit=$form -o DIR/: nothing is there"; fi
+  done
+  for form in llvm asm c cuda ptx cubin; do
+    case $form in ptx | cubin) [ "$cuda" ] || continue ;; esac
+    small="$small --program forward --kernel LayerNorm" # some kernels are enough here
+    good "$model --emit=$form -o FILE" "$vlmc" models/$model.vlm $small --emit=$form -o "$here/$model.$form"
+    good "$model --emit=$form -o DIR/" "$vlmc" models/$model.vlm $small --emit=$form -o "$here/$form/$model/"
+    if [ -s "$here/$model.$form" ] && [ -n "$(ls -A "$here/$form/$model")" ]; then pass; else fail "$model --emit=$form: nothing is there"; fi
+  done
+  good "draw $model" "$vlmc" draw models/$model.vlm --preset tiny && prints "draw $model" '^<svg|<svg '
+
+  # what is printed reads back and prints the same again
+  for form in graph grad kernels; do
+    good "$model.$form read back" "$vlmc" "$here/$model.$form" --emit=$form -o "$here/again" && same "$model.$form" "$here/again" "$here/$model.$form"
+  done
+  cp "$here/$model.ast" "$here/$model.vlm"
+  good "$model.ast read back" "$vlmc" "$here/$model.vlm" --preset tiny --emit=ast && same "$model.ast" "$here/out" "$here/$model.ast"
+  good "$model.ast as a model" "$vlmc" "$here/$model.vlm" --preset tiny $(sizes $model) --emit=graph -o "$here/again" && same "graph of $model.ast" "$here/again" "$here/$model.graph"
+done
+good "table of a graph" "$vlmc" "$here/gpt.graph" && prints "table of a graph" '^total '
+good "table of kernels" "$vlmc" "$here/gpt.kernels" && prints "table of kernels" '^total +[1-9]'
+good "code of kernels" "$vlmc" "$here/gpt.kernels" --emit=c && prints "code of kernels" 'for \('
+refuses 'holds kernels' "$here/gpt.kernels" --emit=graph
+refuses 'holds a graph' "$here/gpt.graph" --emit=ast
+refuses 'not a model file' train "$here/gpt.graph" --data "$here" --out "$here/run"
+sed 's/mul/mull/' "$here/gpt.graph" >"$here/wrong.graph"
+refuses 'wrong.graph:[0-9]+:[0-9]+: error: ' "$here/wrong.graph"
+head -c 3000 "$here/gpt.kernels" >"$here/cut.kernels"
+refuses 'cut.kernels:[0-9]+:[0-9]+: error: ' "$here/cut.kernels"
+
+# ---- looking at passes
+small="models/gpt.vlm --preset tiny -D depth=1"
+good "table" "$vlmc" $small && prints "table" '^total .* for B=16 T=128'
+good "table without a cache" "$vlmc" $small --cache-dir none && prints "table without a cache" '^total '
+good "table of ref" "$vlmc" $small --target ref && prints "table of ref" '^total '
+good "other sizes" "$vlmc" $small --batch 3 --length 17 && prints "other sizes" 'for B=3 T=17'
+good "bf16" "$vlmc" $small --dtype bf16 --program forward && prints "bf16" '^total '
+for kind in forward loss train prefill decode; do good "--program $kind" "$vlmc" $small --program $kind --emit=memory && prints "--program $kind" "^memory of $kind"; done
+"$vlmc" --list-passes | while read -r pass what; do
+  "$vlmc" $small --stop-after "$pass" >"$here/out" 2>"$here/err" && [ ! -s "$here/err" ] || echo "$pass"
+  "$vlmc" $small --stop-after "$pass" --dump-after "$pass" >/dev/null 2>"$here/err" || echo "$pass (dump)"
+  case $pass in derive | emit) ;; *) grep -q "^# after $pass (train)" "$here/err" || echo "$pass (no dump)" ;; esac
+done >"$here/passes"
+if [ -s "$here/passes" ]; then fail "--stop-after and --dump-after" "$(cat "$here/passes")"; else pass; fi
+good "--dump-after=all" "$vlmc" $small --dump-after all --stop-after lower && for name in elaborate canonical gradient optimizer simplify fuse lower; do
+  if grep -q "^# after $name " "$here/err"; then pass; else fail "--dump-after=all shows no $name"; fi
+done
+good "--time-passes" "$vlmc" $small --time-passes
+if grep -qE '^train +gradient +[0-9.]+ ms' "$here/err"; then pass; else fail "--time-passes" "$(cat "$here/err")"; fi
+good "--explain=fusion" "$vlmc" $small --explain=fusion && prints "--explain=fusion" 'bytes .*models/gpt.vlm:[0-9]+ .*\(.+\)'
+for run in 1 2; do "$vlmc" $small --emit=asm --kernel LayerNorm -j $run >"$here/asm.$run" 2>&1; done
+same "the same code by 1 and 2 threads" "$here/asm.1" "$here/asm.2"
+
+# ---- CUDA: with or without NVRTC, with or without a GPU
+if [ "$cuda" ]; then
+  for architecture in sm_80 sm_90a; do
+    good "--target cuda:$architecture" "$vlmc" $small --program forward --target cuda:$architecture && prints "--target cuda:$architecture" '^(device: |compiled, but there is no device)'
+  done
+  refuses 'sm_12345' $small --program forward --target cuda:sm_12345
+else
+  skip "no NVRTC on this machine: $(echo "$nvrtc_message" | head -n 1)"
+  refuses 'install' $small --target cuda
+  refuses 'install' $small --emit=cubin
+fi
+
+# ---- outputs that can not be written, and those that are no plain files
+for words in "--help" "--list-ops" "$small" "$small --emit=graph" "$small --emit=svg" "draw $small" "$small --emit=memory"; do
+  if "$vlmc" $words >/dev/full 2>"$here/err"; then fail "vlmc $words >/dev/full: status 0"; else pass; fi
+  if "$vlmc" $words >&- 2>"$here/err"; then fail "vlmc $words with a closed output: status 0"; else pass; fi
+  if grep -q 'output can not be written' "$here/err"; then pass; else fail "vlmc $words with a closed output" "$(cat "$here/err")"; fi
+done
+"$vlmc" $small --emit=graph 2>"$here/err" | head -n 1 >"$here/out"
+if [ -s "$here/err" ]; then fail "a reader that leaves early" "$(cat "$here/err")"; else pass; fi
+"$vlmc" $small --emit=graph -o /dev/stdout >"$here/stdout"
+"$vlmc" $small --emit=graph -o /dev/stdout | cat >"$here/piped"
+same "-o /dev/stdout" "$here/stdout" "$here/gpt.graph" && same "-o /dev/stdout in a pipe" "$here/piped" "$here/gpt.graph"
+if [ -L /dev/stdout ] || [ -c /dev/stdout ] || [ -p /dev/stdout ]; then pass; else fail "/dev/stdout was replaced by a file"; fi
+ln -s target "$here/link" && echo old >"$here/target"
+good "-o LINK" "$vlmc" $small --emit=graph -o "$here/link" && same "-o LINK" "$here/target" "$here/gpt.graph"
+if [ -L "$here/link" ]; then pass; else fail "-o LINK replaced the link"; fi
+
+# ---- where it runs: any folder, without a home, with a cache that can not be
+(cd / && "$vlmc" "$root/models/vlm.vlm" --preset tiny --emit=memory >"$here/out" 2>"$here/err")
+if [ $? -eq 0 ]; then pass; else fail "from the folder /" "$(cat "$here/err")"; fi
+good "without an environment" env -i "$vlmc" $small
+for cache in /dev/null /proc/nothing "$here/gpt.graph"; do good "--cache-dir $cache" "$vlmc" $small --cache-dir "$cache" && prints "--cache-dir $cache" '^total '; done
+find "$here/cache" -type f | while read -r file; do printf 'damaged' >"$file"; done
+good "damaged cache" "$vlmc" $small && prints "damaged cache" '^total '
+find "$here/cache" -type f | while read -r file; do : >"$file"; done
+good "emptied cache" "$vlmc" $small && prints "emptied cache" '^total '
+
+# ---- installed
+if MAKEFLAGS='' make -s install BUILD="${BUILD:-build}" PREFIX="$here/usr" >"$here/err" 2>&1; then
+  cp models/vlm.vlm "$here/own.vlm"
+  (cd "$here" && usr/bin/vlmc own.vlm --preset tiny -D vision.depth=1 -D lm.depth=1 >out 2>err)
+  if [ $? -eq 0 ]; then pass; else fail "the installed vlmc" "$(cat "$here/err")"; fi
+  if grep -q "share/vlmc/models/vit.vlm\|stdlib/nn.vlm" "$here/out"; then pass; else fail "the installed vlmc: no lines of its library" "$(head -n 3 "$here/out")"; fi
+  mv "$here/usr/share" "$here/usr/gone"
+  wants 1 "installed without its library" "$here/usr/bin/vlmc" "$here/own.vlm"
+  if grep -q 'standard library' "$here/err"; then pass; else fail "installed without its library" "$(cat "$here/err")"; fi
+  mv "$here/usr/gone" "$here/usr/share" && rm -r "$here/usr/lib"
+  if grep -aq /usr/local/lib/vlmc/vlmc-llvm.so "$vlmc" && [ -e /usr/local/lib/vlmc/vlmc-llvm.so ]; then
+    skip "without the LLVM backend: another one is installed in /usr/local"
+  else
+    wants 1 "installed without the LLVM backend" "$here/usr/bin/vlmc" $small --cache-dir none
+    if grep -q 'needs LLVM 19' "$here/err"; then pass; else fail "installed without the LLVM backend" "$(cat "$here/err")"; fi
+    good "target ref without the LLVM backend" "$here/usr/bin/vlmc" $small --target ref
+  fi
+else
+  fail "make install" "$(cat "$here/err")"
+fi
+
+if [ $skipped -gt 0 ]; then echo "$passed passed, $failed failed, $skipped skipped"; else echo "$passed passed, $failed failed"; fi
+[ $failed -eq 0 ]
