@@ -72,6 +72,137 @@ static void test_samples(const Emitter *emitter, const char *architecture, const
   }
 }
 
+// ---- one function over the whole range of floats
+
+static Kernel *map_of(Arena *arena, ScalarOp op, int operands, int count) {
+  Kernel *k = kernel_new(arena, scalar_table[op].name);
+  int n = sample_axis(k, "n", count);
+  int x = SAMPLE_IN(k, "x", n), z = operands == 2 ? SAMPLE_IN(k, "z", n) : -1, y = SAMPLE_OUT(k, "y", n);
+  ExprId first = sample_load(k, x, SAMPLE_AXES(n));
+  ExprId value = operands == 2 ? kernel_binary(k, op, first, sample_load(k, z, SAMPLE_AXES(n)))
+                               : kernel_unary(k, op, first);
+  sample_store(k, y, SAMPLE_AXES(n), value);
+  return k;
+}
+
+// Distance in units in the last place of the exact result; what is beyond the largest float is infinity.
+static double places(double exact, float got) {
+  float nearest = (float)exact;
+  if (nearest == got || (nearest != nearest && got != got)) return 0;
+  if (!(fabsf(nearest) <= 0x1.fffffep127f) || !(fabsf(got) <= 0x1.fffffep127f)) {
+    double edge = 0x1p128 - 0x1p104; // one of them is infinite: were both near the edge?
+    return fabs(exact) > edge && fabs((double)got) >= edge ? 1 : INFINITY;
+  }
+  double unit = ldexp(1, (nearest == 0                    ? -126
+                          : ilogb((double)nearest) < -126 ? -126
+                                                          : ilogb((double)nearest)) -
+                             23);
+  return fabs((double)got - exact) / unit;
+}
+
+static void test_function(const Emitter *emitter, const char *architecture, ScalarOp op,
+                          double (*exact)(double), double bound) {
+  enum { STRIDE = 2999, COUNT = 0xFFFFFFFFu / STRIDE };
+  Arena *arena = arena_new();
+  Kernel *kernel = map_of(arena, op, 1, COUNT);
+  Code code = {0};
+  void *handle;
+  Failure failure;
+  EmitOptions options = {.architecture = architecture, .threads = 1};
+  float *x = malloc(COUNT * sizeof *x), *y = malloc(COUNT * sizeof *y);
+  bool compiled = emitter->compile(&kernel, 1, &options, &code, &handle, &failure);
+  CHECK(compiled, "%s", compiled ? "" : failure.message);
+  for (uint32_t i = 0; i < COUNT; i++) memcpy(&x[i], &(uint32_t){i * STRIDE}, 4);
+  static const float special[] = {0, -0.0f, INFINITY,  -INFINITY, NAN,
+                                  1, -1,    0x1p-149f, 0x1p-126f, 0x1.fffffep127f};
+  memcpy(x, special, sizeof special);
+  if (compiled) run_code(&code, (void *[]){x, y}, (int64_t[SYMBOL_COUNT]){0}, 1);
+  double worst = 0, at = 0;
+  for (uint32_t i = 0; i < COUNT; i++) {
+    double error = places(exact((double)x[i]), y[i]);
+    if (error > worst) worst = error, at = (double)x[i];
+  }
+  CHECK(worst <= bound, "%s: off by %.2f places at %a, bound %.2f", scalar_table[op].name, worst, at, bound);
+  if (compiled) emitter->release(handle);
+  free(x), free(y);
+  arena_free(arena);
+}
+
+static double rsqrt_exact(double x) { return 1 / sqrt(x); }
+static void test_functions(const Emitter *emitter, const char *architecture) {
+  test_function(emitter, architecture, SCALAR_EXP, exp, 2);
+  test_function(emitter, architecture, SCALAR_LOG, log, 2);
+  test_function(emitter, architecture, SCALAR_TANH, tanh, 4);
+  test_function(emitter, architecture, SCALAR_ERF, erf, 4);
+  test_function(emitter, architecture, SCALAR_SQRT, sqrt, 0.51);
+  test_function(emitter, architecture, SCALAR_RSQRT, rsqrt_exact, 1.6);
+  test_function(emitter, architecture, SCALAR_FLOOR, floor, 0);
+}
+
+// Sines near a multiple of pi are small differences: the bound is absolute.
+static void test_circle(const Emitter *emitter, const char *architecture) {
+  enum { COUNT = 100000 };
+  Arena *arena = arena_new();
+  Kernel *kernels[] = {map_of(arena, SCALAR_SIN, 1, COUNT), map_of(arena, SCALAR_COS, 1, COUNT)};
+  Code codes[2] = {{0}};
+  void *handle;
+  Failure failure;
+  EmitOptions options = {.architecture = architecture, .threads = 1};
+  bool compiled = emitter->compile(kernels, 2, &options, codes, &handle, &failure);
+  CHECK(compiled, "%s", compiled ? "" : failure.message);
+  float *x = malloc(COUNT * sizeof *x), *y = malloc(COUNT * sizeof *y);
+  int reach = architecture && !strcmp(architecture, "x86-64") ? 11 : 30; // without fma products must be exact
+  for (int i = 0; i < COUNT; i++) x[i] = (float)ldexp(i % 2 ? -0.1 - i : 0.1 + i, i % reach - 10);
+  for (int f = 0; compiled && f < 2; f++) {
+    double worst = 0;
+    run_code(&codes[f], (void *[]){x, y}, (int64_t[SYMBOL_COUNT]){0}, 1);
+    for (int i = 0; i < COUNT; i++)
+      worst = fmax(worst, fabs((double)y[i] - (f ? cos((double)x[i]) : sin((double)x[i]))));
+    CHECK(worst <= 0x1p-23, "%s: off by %g", f ? "cos" : "sin", worst);
+    const float special[] = {INFINITY, -INFINITY, NAN, 0x1p100f};
+    float before[4];
+    memcpy(before, x, sizeof before);
+    memcpy(x, special, sizeof special);
+    run_code(&codes[f], (void *[]){x, y}, (int64_t[SYMBOL_COUNT]){0}, 1);
+    memcpy(x, before, sizeof before);
+    CHECK(y[0] != y[0] && y[1] != y[1] && y[2] != y[2] && fabsf(y[3]) <= 1, "%s of infinities and NaN",
+          f ? "cos" : "sin");
+  }
+  if (compiled) emitter->release(handle);
+  free(x), free(y);
+  arena_free(arena);
+}
+
+static void test_power(const Emitter *emitter, const char *architecture) {
+  static const float special[] = {0,         -0.0f,      1,        -1,        2,       -2,    0.5f,
+                                  -0.5f,     3,          -3,       1e-30f,    -1e-30f, 1e30f, -1e30f,
+                                  0x1p-149f, -0x1p-149f, INFINITY, -INFINITY, NAN,     2.5f,  -2.5f,
+                                  16777216,  16777217,   0.999f,   7,         41};
+  enum { SPECIAL = sizeof special / sizeof *special, COUNT = SPECIAL * SPECIAL + 20000 };
+  Arena *arena = arena_new();
+  Kernel *kernel = map_of(arena, SCALAR_POW, 2, COUNT);
+  Code code = {0};
+  void *handle;
+  Failure failure;
+  EmitOptions options = {.architecture = architecture, .threads = 1};
+  bool compiled = emitter->compile(&kernel, 1, &options, &code, &handle, &failure);
+  CHECK(compiled, "%s", compiled ? "" : failure.message);
+  float *x = malloc(COUNT * sizeof *x), *z = malloc(COUNT * sizeof *z), *y = malloc(COUNT * sizeof *y);
+  for (int i = 0; i < COUNT; i++) {
+    x[i] = i < SPECIAL * SPECIAL ? special[i / SPECIAL] : (float)(i * 0.00171);
+    z[i] = i < SPECIAL * SPECIAL ? special[i % SPECIAL] : (float)((i * 7919 % 20011) * 0.003 - 30);
+  }
+  if (compiled) run_code(&code, (void *[]){x, z, y}, (int64_t[SYMBOL_COUNT]){0}, 1);
+  for (int i = 0; i < COUNT; i++) {
+    double error = places(pow((double)x[i], (double)z[i]), y[i]);
+    CHECK(error <= 1, "pow(%a, %a) is %a, off by %.2f places", (double)x[i], (double)z[i], (double)y[i],
+          error);
+  }
+  if (compiled) emitter->release(handle);
+  free(x), free(y), free(z);
+  arena_free(arena);
+}
+
 int main(int argc, char **argv) {
   Failure failure;
   const Emitter *emitter = emit_find("cpu", &failure);
@@ -80,6 +211,12 @@ int main(int argc, char **argv) {
     return check_finish();
   }
   const char *only = argc > 1 ? argv[1] : NULL;
+  static const char *const architectures[] = {NULL, "haswell", "x86-64"};
+  for (int i = 0; i < 3; i++) {
+    test_functions(emitter, architectures[i]);
+    test_circle(emitter, architectures[i]);
+    test_power(emitter, architectures[i]);
+  }
   test_samples(emitter, NULL, only);
   test_samples(emitter, "haswell", only);
   return check_finish();

@@ -146,11 +146,14 @@ Val llvm_math_erf(Emit *emit, Val x) {
   return pick(emit, test(emit, LLVMRealOLT, magnitude, 1), near, with_sign(emit, far, x));
 }
 
-// x = n pi/2 + r, reduced in f64; `quarters` turns the result on by as many quarters: 0 sin, 1 cos.
+// x = n pi/2 + r, reduced in f64; `quarters` turns the result on by as many quarters: 0 sin, 1 cos. From 2^50
+// on, where floats are millions of turns apart, the angle counts as 0.
 static Val sine(Emit *emit, Val x, int quarters) {
   const double shift = 6755399441055744; // 1.5 x 2^52: n is left in the low bits
   LLVMBuilderRef b = emit->builder;
-  Val wide = LLVMBuildFPExt(b, x, f64_type(emit, x), "");
+  Val huge = LLVMBuildFCmp(b, LLVMRealOGT, unary(emit, "llvm.fabs", x), number(emit, x, 0x1p50), "");
+  Val in = pick(emit, huge, sub(emit, x, x), x); // infinity becomes NaN
+  Val wide = LLVMBuildFPExt(b, in, f64_type(emit, x), "");
   Val shifted = add(emit, mul(emit, wide, number(emit, wide, 0.6366197723675814)), number(emit, wide, shift));
   Val n = sub(emit, shifted, number(emit, wide, shift));
   Val r = llvm_fma(emit, n, number(emit, wide, -1.5707963267341256), wide); // 33 bits of pi/2
