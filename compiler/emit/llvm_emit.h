@@ -5,6 +5,7 @@
 //          -> llvm_map.c llvm_row.c llvm_scatter.c llvm_dot.c   loops of one anchor each, which
 //          ask
 //             llvm_expression.c for values: leaves, loads, index arithmetic
+//             llvm_index.c llvm_memory.c for whole numbers and for loads and stores
 //             llvm_reduce.c     for sums, maxima and contractions met inside of an expression
 //             llvm_scalar.c llvm_math.c llvm_random.c   for arithmetic: one rule per row of ops.def
 //          -> llvm_target.c    passes and machine code for one CPU
@@ -25,10 +26,10 @@
 
 // What the code is for.
 typedef struct Machine {
-  const char *cpu, *features; // LLVM's names
-  int lanes;                  // f32 in one register: 16, 8 or 4
-  int registers;              // vector registers: 32 or 16
-  bool fma, avx512, bf16;     // bf16: AVX512-BF16 dot products
+  const char *cpu, *features;  // LLVM's names
+  int lanes;                   // f32 in one register: 16, 8 or 4
+  int registers;               // vector registers: 32 or 16
+  bool fma, avx512, f16, bf16; // f16: conversions; bf16: AVX512-BF16 dot products
 } Machine;
 
 typedef struct Scope Scope;
@@ -165,6 +166,8 @@ int llvm_lanes(const Scope *scope, LLVMValueRef *mask, int *axis);
 // Writes the value of a STORE_SET in a scope where all its axes are bound; respects mask and lanes.
 void llvm_store(Emit *emit, Scope *scope, const Store *store);
 
+// ---- llvm_memory.c
+LLVMTypeRef llvm_stored_type(Emit *emit, DType dtype); // of one element in memory
 // Memory: elements of `dtype` at `address` (contiguous, or a vector of addresses), as values of the
 // expression dtype that kernels give that dtype (bf16: F32, u8: I32) and back. Lanes where mask is false
 // (NULL: none) are neither read nor written, and read as 0.

@@ -26,102 +26,6 @@ int llvm_lanes(const Scope *scope, LLVMValueRef *mask, int *axis) {
   return scope ? scope->lanes : 1;
 }
 
-// ---- memory
-
-static LLVMTypeRef stored_type(Emit *emit, DType dtype) {
-  switch (dtype) {
-  case DTYPE_BOOL:
-  case DTYPE_U8: return emit->i8;
-  case DTYPE_BF16: return emit->i16;
-  case DTYPE_F16: return LLVMHalfTypeInContext(emit->context);
-  case DTYPE_F64: return LLVMDoubleTypeInContext(emit->context);
-  default: return llvm_type(emit, dtype, 1);
-  }
-}
-
-// What memory holds, as the expression dtype that kernels give it.
-static LLVMValueRef widen(Emit *emit, DType dtype, LLVMValueRef raw, int lanes) {
-  LLVMTypeRef f32 = llvm_vector_of(emit->f32, lanes), i32 = llvm_vector_of(emit->i32, lanes);
-  switch (dtype) {
-  case DTYPE_BOOL: return LLVMBuildICmp(emit->builder, LLVMIntNE, raw, LLVMConstNull(LLVMTypeOf(raw)), "");
-  case DTYPE_U8: return LLVMBuildZExt(emit->builder, raw, i32, "");
-  case DTYPE_F16: return LLVMBuildFPExt(emit->builder, raw, f32, "");
-  case DTYPE_F64: return LLVMBuildFPTrunc(emit->builder, raw, f32, "");
-  case DTYPE_BF16:
-    raw = LLVMBuildZExt(emit->builder, raw, i32, "");
-    raw = LLVMBuildShl(emit->builder, raw, llvm_splat(emit, llvm_i32(emit, 16), lanes), "");
-    return LLVMBuildBitCast(emit->builder, raw, f32, "");
-  default: return raw;
-  }
-}
-
-// Rounds to nearest, ties to even, by whole-number arithmetic: the machine's own instruction would flush
-// denormals, and the same bits are to come out everywhere.
-static LLVMValueRef round_bf16(Emit *emit, LLVMValueRef value, int lanes) {
-  LLVMBuilderRef b = emit->builder;
-  LLVMTypeRef i32 = llvm_vector_of(emit->i32, lanes), i16 = llvm_vector_of(emit->i16, lanes);
-  LLVMValueRef sixteen = llvm_splat(emit, llvm_i32(emit, 16), lanes);
-  LLVMValueRef bits = LLVMBuildBitCast(b, value, i32, "");
-  LLVMValueRef high = LLVMBuildLShr(b, bits, sixteen, "");
-  LLVMValueRef odd = LLVMBuildAnd(b, high, llvm_splat(emit, llvm_i32(emit, 1), lanes), "");
-  LLVMValueRef up = LLVMBuildAdd(b, odd, llvm_splat(emit, llvm_i32(emit, 0x7FFF), lanes), "");
-  LLVMValueRef rounded = LLVMBuildLShr(b, LLVMBuildAdd(b, bits, up, ""), sixteen, "");
-  LLVMValueRef quiet = LLVMBuildOr(b, high, llvm_splat(emit, llvm_i32(emit, 0x40), lanes), "");
-  LLVMValueRef nan = LLVMBuildFCmp(b, LLVMRealUNO, value, value, "");
-  return LLVMBuildTrunc(b, LLVMBuildSelect(b, nan, quiet, rounded, ""), i16, "");
-}
-
-static LLVMValueRef narrow(Emit *emit, DType dtype, LLVMValueRef value, int lanes) {
-  LLVMTypeRef type = llvm_vector_of(stored_type(emit, dtype), lanes);
-  switch (dtype) {
-  case DTYPE_BOOL: return LLVMBuildZExt(emit->builder, value, type, "");
-  case DTYPE_U8: return LLVMBuildTrunc(emit->builder, value, type, "");
-  case DTYPE_F16: return LLVMBuildFPTrunc(emit->builder, value, type, "");
-  case DTYPE_F64: return LLVMBuildFPExt(emit->builder, value, type, "");
-  case DTYPE_BF16: return round_bf16(emit, value, lanes);
-  default: return value;
-  }
-}
-
-static LLVMValueRef all_lanes(Emit *emit, int lanes) {
-  return llvm_splat(emit, LLVMConstInt(emit->i1, 1, false), lanes);
-}
-
-LLVMValueRef llvm_read(Emit *emit, DType dtype, LLVMValueRef address, int lanes, LLVMValueRef mask) {
-  LLVMTypeRef element = stored_type(emit, dtype), type = llvm_vector_of(element, lanes);
-  unsigned align = (unsigned)dtype_bytes(dtype);
-  LLVMValueRef raw;
-  if (LLVMGetTypeKind(LLVMTypeOf(address)) == LLVMVectorTypeKind) {
-    LLVMValueRef arguments[] = {address, llvm_i32(emit, (int32_t)align), mask ? mask : all_lanes(emit, lanes),
-                                LLVMConstNull(type)};
-    raw = llvm_intrinsic(emit, "llvm.masked.gather", (LLVMTypeRef[]){type, LLVMTypeOf(address)}, 2, arguments,
-                         4);
-  } else if (mask && lanes > 1) {
-    LLVMValueRef arguments[] = {address, llvm_i32(emit, (int32_t)align), mask, LLVMConstNull(type)};
-    raw = llvm_intrinsic(emit, "llvm.masked.load", (LLVMTypeRef[]){type, emit->pointer}, 2, arguments, 4);
-  } else {
-    raw = LLVMBuildLoad2(emit->builder, type, address, "");
-    LLVMSetAlignment(raw, align);
-  }
-  return widen(emit, dtype, raw, lanes);
-}
-
-void llvm_write(Emit *emit, DType dtype, LLVMValueRef address, LLVMValueRef value, int lanes,
-                LLVMValueRef mask) {
-  LLVMTypeRef type = llvm_vector_of(stored_type(emit, dtype), lanes);
-  unsigned align = (unsigned)dtype_bytes(dtype);
-  value = narrow(emit, dtype, value, lanes);
-  bool scattered = LLVMGetTypeKind(LLVMTypeOf(address)) == LLVMVectorTypeKind;
-  if (!scattered && (!mask || lanes == 1)) {
-    LLVMSetAlignment(LLVMBuildStore(emit->builder, value, address), align);
-    return;
-  }
-  LLVMValueRef arguments[] = {value, address, llvm_i32(emit, (int32_t)align),
-                              mask ? mask : all_lanes(emit, lanes)};
-  LLVMTypeRef overloads[] = {type, LLVMTypeOf(address)};
-  llvm_intrinsic(emit, scattered ? "llvm.masked.scatter" : "llvm.masked.store", overloads, 2, arguments, 4);
-}
-
 // ---- addresses
 
 typedef struct Term {
@@ -170,7 +74,7 @@ LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *in
                           int64_t *step) {
   Term terms[KERNEL_MAX_RANK];
   int count = offset_terms(emit, scope, buffer, index, terms);
-  LLVMTypeRef element = stored_type(emit, emit->kernel->buffers[buffer].dtype);
+  LLVMTypeRef element = llvm_stored_type(emit, emit->kernel->buffers[buffer].dtype);
   LLVMValueRef address = emit->buffers[buffer], vector = NULL;
   int64_t along = 0;
   for (int i = 0; i < count; i++) {
@@ -239,7 +143,7 @@ static Value load(Emit *emit, Scope *scope, const Expr *expr, int lanes, LLVMVal
   LLVMValueRef uniform = guard.scalar;
   if (guard.vector && read_lanes == 1) uniform = any_lane(emit, both(emit, guard.vector, mask));
   if (uniform && step != INT64_MIN) {
-    LLVMTypeRef type = llvm_vector_of(stored_type(emit, dtype), read_lanes);
+    LLVMTypeRef type = llvm_vector_of(llvm_stored_type(emit, dtype), read_lanes);
     address = LLVMBuildSelect(emit->builder, uniform, address, zeros(emit, type), "");
   }
   LLVMValueRef wanted = guard.vector;

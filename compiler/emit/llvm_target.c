@@ -59,7 +59,8 @@ static bool probe(Target *target, Failure *failure) {
   LLVMBuilderRef builder = LLVMCreateBuilderInContext(context);
   LLVMTypeRef vector = LLVMVectorType(LLVMFloatTypeInContext(context), 16),
               pointer = LLVMPointerTypeInContext(context, 0);
-  LLVMTypeRef half = LLVMVectorType(LLVMBFloatTypeInContext(context), 16);
+  LLVMTypeRef brain = LLVMVectorType(LLVMBFloatTypeInContext(context), 16);
+  LLVMTypeRef half = LLVMVectorType(LLVMHalfTypeInContext(context), 16);
   LLVMTypeRef type = LLVMFunctionType(LLVMVoidTypeInContext(context), &pointer, 1, false);
   LLVMValueRef function = LLVMAddFunction(module, "probe", type), memory = LLVMGetParam(function, 0);
   wide_vectors(context, function, 16);
@@ -69,6 +70,7 @@ static bool probe(Target *target, Failure *failure) {
   LLVMSetFastMathFlags(product, LLVMFastMathAllowContract);
   LLVMSetFastMathFlags(sum, LLVMFastMathAllowContract);
   LLVMBuildStore(builder, sum, memory);
+  LLVMBuildStore(builder, LLVMBuildFPTrunc(builder, x, brain, ""), memory);
   LLVMBuildStore(builder, LLVMBuildFPTrunc(builder, x, half, ""), memory);
   LLVMBuildRetVoid(builder);
   char *text = NULL;
@@ -80,6 +82,7 @@ static bool probe(Target *target, Failure *failure) {
     facts->avx512 = facts->lanes == 16;
     facts->registers = facts->avx512 ? 32 : 16;
     facts->fma = strstr(text, "vfmadd") != NULL;
+    facts->f16 = strstr(text, "vcvtps2ph") != NULL;
     facts->bf16 = strstr(text, "vcvtneps2bf16") != NULL;
     free(text);
   }
