@@ -1,8 +1,6 @@
-// Which nodes get memory and which are computed where they are read.
-#include "compiler/lower/element.h"
-
-#include <inttypes.h>
-#include <string.h>
+// Which nodes get memory and which are computed where they are read: graph -> Fusion. The work is done in two
+// sweeps, join.c forward and keep.c backward; without fusion every operation is a group of its own.
+#include "compiler/lower/groups.h"
 
 const char *const reason_texts[REASON_COUNT] = {
     "absorbed",
@@ -41,7 +39,38 @@ static Fusion *fuse_nothing(const Graph *graph) {
   return fusion;
 }
 
+// Nodes that an output needs; how many of them read each.
+static void find_needed(Fusing *fusing) {
+  const Graph *graph = fusing->graph;
+  for (size_t i = 0; i < graph->output_count; i++)
+    fusing->needed[graph->outputs[i].node] = fusing->output[graph->outputs[i].node] = true;
+  for (NodeId id = graph->count; id-- > 1;)
+    for (int k = 0; k < op_table[graph->nodes[id].op].inputs && fusing->needed[id]; k++) {
+      NodeId in = graph->nodes[id].in[k];
+      bool again = k && in == graph->nodes[id].in[0]; // x * x reads x once
+      fusing->needed[in] = true;
+      fusing->readers[in] += !again;
+    }
+}
+
 Fusion *fuse(const Graph *graph, bool enabled) {
-  (void)enabled;
-  return fuse_nothing(graph);
+  if (!enabled) return fuse_nothing(graph);
+  Arena *arena = arena_new();
+  size_t count = graph->count;
+  Fusing fusing = {.arena = arena, .graph = graph, .fusion = ARENA_NEW(graph->arena, Fusion)};
+  fusing.fusion->group = ARENA_ARRAY(graph->arena, uint32_t, count);
+  fusing.fusion->reason = ARENA_ARRAY(graph->arena, Reason, count);
+  fusing.needed = ARENA_ARRAY(arena, bool, count);
+  fusing.output = ARENA_ARRAY(arena, bool, count);
+  fusing.readers = ARENA_ARRAY(arena, uint32_t, count);
+  fusing.home = ARENA_ARRAY(arena, uint32_t, count);
+  fusing.homes = ARENA_ARRAY(arena, Homes, count);
+  fusing.place = ARENA_ARRAY(arena, Place, count);
+  fusing.operand = ARENA_ARRAY(arena, Place, count);
+  fusing.visited = ARENA_ARRAY(arena, uint32_t, count);
+  find_needed(&fusing);
+  join(&fusing);
+  keep(&fusing);
+  arena_free(arena);
+  return fusing.fusion;
 }

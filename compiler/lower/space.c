@@ -130,6 +130,16 @@ uint64_t place_mask(const Place *place) {
   return mask;
 }
 
+uint64_t space_whole(const Space *space, uint64_t mask) {
+  for (int atom = 1; atom < space->count; atom++) { // parts stand behind their whole
+    const Atom *of = &space->atoms[atom];
+    if (!(mask >> atom & 1) || !of->outer) continue;
+    mask &= ~((uint64_t)1 << atom);
+    mask |= (uint64_t)1 << of->outer | (uint64_t)1 << of->inner;
+  }
+  return mask;
+}
+
 // Splits the last atoms of two lists until they have the same extent.
 static bool align_last(Space *a_space, uint8_t *a, Space *b_space, uint8_t *b) {
   Extent x = a_space->atoms[*a].extent, y = b_space->atoms[*b].extent;
@@ -216,6 +226,13 @@ bool place_of_operand(Space *space, const Graph *graph, NodeId id, const Place *
     if (k != 1) return false;
     copy_axes(operand, 0, &place, 0, type->rank);
     return operand->known = true;
+  case OP_SCATTER: { // one-hot: the value's element does not depend on the row
+    int batch = node->attributes.batch;
+    if (graph->nodes[node->in[0]].type.rank != batch) return false;
+    copy_axes(operand, 0, &place, 0, batch);
+    if (k) copy_axes(operand, batch, &place, batch + 1, place.rank);
+    return operand->known = true;
+  }
   default: return false;
   }
 }
@@ -230,12 +247,9 @@ static bool fill_new_axes(Space *space, const Node *node, uint64_t fill, Place *
   for (int i = 0; i < node->type.rank; i++)
     if (node->attributes.from[i] < 0) to[axes] = i, fresh[axes++] = node->type.axes[i];
   if (!axes) return true;
+  fill = space_whole(space, fill);
   for (int atom = 1; atom < space->count; atom++) {
     if (!(fill >> atom & 1)) continue;
-    if (space->atoms[atom].outer) { // parts stand behind their whole
-      fill |= (uint64_t)1 << space->atoms[atom].outer | (uint64_t)1 << space->atoms[atom].inner;
-      continue;
-    }
     if (count == AXIS_MAX_ATOMS) return false;
     list[count++] = (uint8_t)atom;
   }
@@ -263,7 +277,7 @@ bool place_of_result(Space *space, const Graph *graph, NodeId id, int k, const P
   case OP_ARRANGE:
     for (int i = 0; i < node->type.rank; i++)
       if (node->attributes.from[i] >= 0) copy_axis(place, i, &from, node->attributes.from[i]);
-    return place->known = fill_new_axes(space, node, fill & ~place_mask(&from), place);
+    return place->known = fill_new_axes(space, node, space_whole(space, fill) & ~place_mask(&from), place);
   case OP_SPLIT:
     copy_axes(place, 0, &from, 0, axis);
     if (!partition(space, from.atoms[axis], from.counts[axis], node->type.axes + axis, count, place, axis))

@@ -40,6 +40,8 @@ bool place_refresh(const Space *space, Place *place);
 bool place_equal(const Space *space, Place *a, Place *b);
 // The atoms of a place as a bit mask; of a refreshed one, all of them whole.
 uint64_t place_mask(const Place *place);
+// A mask of atoms with all that were split replaced by their parts.
+uint64_t space_whole(const Space *space, uint64_t mask);
 // Splits atoms until both run over the same ones axis by axis; pairs[i] = atom of `a`, atom of `b`, in order.
 typedef struct AtomPair {
   uint8_t a, b;
