@@ -15,7 +15,7 @@
 static double whole_evaluate(ScalarOp op, double x, double y) {
   if (y == 0) return 0;
   double quotient = floor(x / y);
-  if (quotient * y > x) quotient -= 1; // x / y was rounded up
+  if (y > 0 ? quotient * y > x : quotient * y < x) quotient -= 1; // x / y was rounded up
   return op == SCALAR_DIV ? quotient : x - quotient * y;
 }
 

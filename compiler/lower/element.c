@@ -161,10 +161,25 @@ static ExprId element_arrange(ElementContext *context, NodeId id, const ExprId *
   return element(context, node->in[0], from);
 }
 
+// Of a node that is wanted at its own place, the operand's index by its place: without division and
+// remainder, and the same for all who want it there.
+static bool index_by_place(ElementContext *context, NodeId id, const ExprId *index, ExprId *from) {
+  Space space = context->space; // splitting atoms now would come too late
+  Place place = context->places[id], operand;
+  if (!place_refresh(&space, &place)) return false;
+  for (int i = 0; i < place.rank; i++)
+    if (place_index(context, &place, i) != index[i]) return false;
+  if (!place_of_operand(&space, context->graph, id, &place, 0, &operand)) return false;
+  if (space.count != context->space.count || !place_refresh(&space, &operand)) return false;
+  for (int i = 0; i < operand.rank; i++) from[i] = place_index(context, &operand, i);
+  return true;
+}
+
 static ExprId element_split(ElementContext *context, NodeId id, const ExprId *index) {
   const Node *node = node_at(context, id);
   int axis = node->attributes.axis, count = node->attributes.count;
   ExprId from[MAX_RANK] = {0}, joined = index[axis];
+  if (index_by_place(context, id, index, from)) return element(context, node->in[0], from);
   for (int i = axis + 1; i < axis + count; i++) {
     joined = binary(context, SCALAR_MUL, joined, size_of(context, node->type.axes[i].extent));
     joined = binary(context, SCALAR_ADD, index[i], joined);
@@ -179,6 +194,7 @@ static ExprId element_merge(ElementContext *context, NodeId id, const ExprId *in
   const Type *type = operand_type(context, id, 0);
   int axis = node->attributes.axis, count = node->attributes.count;
   ExprId from[MAX_RANK] = {0}, rest = index[axis];
+  if (index_by_place(context, id, index, from)) return element(context, node->in[0], from);
   for (int i = axis + count - 1; i > axis; i--) {
     ExprId size = size_of(context, type->axes[i].extent);
     from[i] = binary(context, SCALAR_MOD, rest, size);
@@ -352,17 +368,27 @@ static void dot_index(const Node *node, const int8_t *pairs, int rank, int first
     if (!(paired >> i & 1)) from[i] = index[first_free++];
 }
 
+bool is_contraction(const Graph *graph, const Node *node) {
+  if (node->op != OP_DOT) return false;
+  const Type *x = &graph->nodes[node->in[0]].type;
+  for (int i = 0; i < node->attributes.contract; i++) {
+    Extent extent = x->axes[node->attributes.left[node->attributes.batch + i]].extent;
+    if (!extent_is_constant(extent) || extent.offset != 1) return true;
+  }
+  return false;
+}
+
 static ExprId element_dot(ElementContext *context, NodeId id, const ExprId *index) {
   const Node *node = node_at(context, id);
   const Attributes *attributes = &node->attributes;
   const Type *x = operand_type(context, id, 0), *y = operand_type(context, id, 1);
   int pairs = attributes->batch + attributes->contract;
+  bool placed = context->places[id].known && is_contraction(context->graph, node);
   ExprId contract[MAX_RANK] = {0}, left[MAX_RANK] = {0}, right[MAX_RANK] = {0};
   uint32_t bound = 0;
   for (int i = 0; i < attributes->contract; i++) {
     Place place = context->contract[i];
-    bool placed = context->places[id].known && place_refresh(&context->space, &place);
-    contract[i] = bind_axis(context, placed ? &place : NULL, 0,
+    contract[i] = bind_axis(context, placed && place_refresh(&context->space, &place) ? &place : NULL, 0,
                             x->axes[attributes->left[attributes->batch + i]], 0, &bound);
   }
   dot_index(node, attributes->left, x->rank, attributes->batch, index, contract, left);

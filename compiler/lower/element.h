@@ -40,6 +40,8 @@ ExprId element(ElementContext *context, NodeId node, const ExprId *index);
 ExprId place_index(ElementContext *context, const Place *place, int i);
 // Is the node read from memory in this group?
 bool element_is_loaded(const Graph *graph, const Fusion *fusion, uint32_t group, NodeId node);
+// A product over no axis, or over axes of one element, is elementwise and no contraction.
+bool is_contraction(const Graph *graph, const Node *node);
 // A scatter that adds at most one value to each element is elementwise: its index has batch axes only.
 bool scatter_is_elementwise(const Graph *graph, const Node *node);
 // A fold whose windows overlap at most this often is a plain sum of terms rather than a reduction.

@@ -102,10 +102,10 @@ int op_cost(const Node *node);
 bool is_view(const Graph *graph, NodeId id);
 bool is_free(const Graph *graph, NodeId id);  // constants, sizes and indices: no memory, no work
 bool is_heavy(const Graph *graph, NodeId id); // computed once, in one place
-bool is_contraction(const Graph *graph, const Node *node);
 
 // ---- join.c
 void join(Fusing *fusing);
+bool made_from(const Fusing *fusing, NodeId id, uint32_t group); // is it, or anything below it, of the group?
 // Place of any node in a group's space, from members and externals below it.
 bool locate(Fusing *fusing, uint32_t group, NodeId id, Place *place);
 // Does all that the node at that place is made of stand in the group where the group computes it?

@@ -16,7 +16,7 @@ static bool at_home(const Fusing *fusing, NodeId id, uint32_t group) {
   return fusing->home[id] && group_find(fusing, fusing->home[id]) == group;
 }
 
-static bool made_from(const Fusing *fusing, NodeId id, uint32_t group) {
+bool made_from(const Fusing *fusing, NodeId id, uint32_t group) {
   if (fusing->home[id]) return at_home(fusing, id, group);
   const Homes *homes = &fusing->homes[id];
   for (int i = 0; i < homes->count; i++)
@@ -61,11 +61,18 @@ bool locate(Fusing *fusing, uint32_t group, NodeId id, Place *place) {
   return locate_node(fusing, group_find(fusing, group), id, LOOK_THROUGH, place);
 }
 
+// Between two nodes of a group only what nobody will ever want to store can float: it would be read from
+// memory by the very group that it is made from.
+static bool stays_inside(const Fusing *fusing, NodeId id) {
+  return is_view(fusing->graph, id) && node_at(fusing, id)->op != OP_CONCAT && !fusing->output[id];
+}
+
 static bool consistent_node(Fusing *fusing, uint32_t id, NodeId node, Place *place, int *steps) {
   Group *group = fusing->groups[id];
   if (++*steps > WALK_LIMIT) return false;
   if (at_home(fusing, node, id)) return place_equal(&group->space, &fusing->place[node], place);
   if (!made_from(fusing, node, id)) return true;
+  if (*steps > 1 && !stays_inside(fusing, node)) return false;
   for (int k = 0; k < op_table[node_at(fusing, node)->op].inputs; k++) {
     NodeId in = node_at(fusing, node)->in[k];
     Place operand;
@@ -419,13 +426,19 @@ static GroupKind heavy_kind(const Fusing *fusing, const Node *node) {
   }
 }
 
+// Views float, but for those that are stored in any case.
+static bool joins(const Fusing *fusing, NodeId id) {
+  return op_table[node_at(fusing, id)->op].properties & ELEMENTWISE ||
+         (is_view(fusing->graph, id) && fusing->output[id]);
+}
+
 static void home_node(Fusing *fusing, NodeId id) {
   const Node *node = node_at(fusing, id);
   if (node->op == OP_SUM || node->op == OP_REDMAX) {
     home_reduction(fusing, id);
   } else if (is_heavy(fusing->graph, id)) {
     open_group(fusing, id, heavy_kind(fusing, node));
-  } else if (!(op_table[node->op].properties & ELEMENTWISE) || !try_join(fusing, id)) {
+  } else if (!joins(fusing, id) || !try_join(fusing, id)) {
     Measure work = measure(fusing, id);
     if (fusing->homes[id].many || work.ops > FLOAT_MAX_OPS || work.leaves > FLOAT_MAX_LEAVES)
       open_group(fusing, id, KIND_MAP);

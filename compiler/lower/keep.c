@@ -301,7 +301,9 @@ static Reason reason_to_store(Keep *keep, NodeId id) {
   if (keep->fusing->output[id]) return REASON_OUTPUT;
   for (uint32_t i = keep->first[id]; i; i = keep->demands[i].next, groups++) {
     const Demand *by = &keep->demands[i];
-    if (!group_has_room(keep, by->group, fresh_inputs(keep, id, by->group) - 1)) return REASON_LIMIT;
+    bool own =
+        made_from(keep->fusing, id, by->group); // a view that a group has of its own value stays inside
+    if (!own && !group_has_room(keep, by->group, fresh_inputs(keep, id, by->group) - 1)) return REASON_LIMIT;
     if (view && node_at(keep, id)->op != OP_CONCAT) continue;
     if (by->operand && (!work.plain || work.cost > OPERAND_COST || work.large > 1)) return REASON_BARRIER;
     bool broadcast = node_weight(graph, id) * SMALL_SHARE <= group_weight(keep, by->group);

@@ -184,7 +184,7 @@ static NodeId find_lead(const Lowering *lowering, uint32_t group) {
   for (size_t i = 0; i < lowering->closure.count; i++) {
     NodeId id = lowering->closure.list[i];
     Op op = node_at(lowering, id)->op;
-    if (op == OP_DOT) return id;
+    if (is_contraction(lowering->graph, node_at(lowering, id))) return id;
     if (is_reduction(op) && !reduction) reduction = id;
   }
   return reduction ? reduction : lowering->stored[group].list[0];
@@ -196,7 +196,7 @@ static void set_places(Lowering *lowering, uint32_t group) {
   const Node *node = node_at(lowering, lead);
   uint64_t fill = 0;
   Place place;
-  if (node->op == OP_DOT) {
+  if (is_contraction(lowering->graph, node)) {
     place_dot(lowering, lead);
   } else if (is_reduction(node->op)) {
     if (space_add_type(&context->space, &node_at(lowering, node->in[0])->type, &place)) {

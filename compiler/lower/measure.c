@@ -38,17 +38,6 @@ bool is_free(const Graph *graph, NodeId id) {
   return op == OP_CONST || op == OP_SIZE || op == OP_IOTA;
 }
 
-// A product over no axis, or over axes of one element, is elementwise.
-bool is_contraction(const Graph *graph, const Node *node) {
-  if (node->op != OP_DOT) return false;
-  const Type *x = &graph->nodes[node->in[0]].type;
-  for (int i = 0; i < node->attributes.contract; i++) {
-    Extent extent = x->axes[node->attributes.left[node->attributes.batch + i]].extent;
-    if (!extent_is_constant(extent) || extent.offset != 1) return true;
-  }
-  return false;
-}
-
 bool is_heavy(const Graph *graph, NodeId id) {
   const Node *node = &graph->nodes[id];
   if (node->op == OP_SCATTER) return !scatter_is_elementwise(graph, node);
