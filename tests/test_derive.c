@@ -1,6 +1,7 @@
 // The incremental graph against the whole one: prefill of some positions and then further ones, few or one at
 // a time, give what `forward` gives over all of them. Models that look ahead are refused at the model's line.
 #include "tests/model_graph.h"
+#include "tests/random_graph.h"
 
 // Both graphs do the same sums in f64 in another order, over some hundred terms of size 1: errors of 1e-13.
 static const double tolerance = 1e-10;
@@ -544,7 +545,186 @@ static void test_models(void) {
   model_text_close(&model);
 }
 
+// ---- random graphs --------------------------------------------------------------------------------------
+
+enum { RANDOM_LENGTH = 5 }; // T of random_symbols
+static const int64_t row_symbols[SYMBOL_COUNT] = {0, 3, RANDOM_LENGTH, 0, RANDOM_LENGTH};
+
+// x[.., begin .. begin + count, ..]
+static Tensor slice_of(Arena *arena, const Tensor *x, int axis, int64_t begin, int64_t count) {
+  Tensor part = {x->type, NULL};
+  int64_t inner = 1, outer = 1, whole = x->type.axes[axis].extent.offset;
+  for (int i = 0; i < x->type.rank; i++)
+    *(i < axis ? &outer : &inner) *= i == axis ? 1 : x->type.axes[i].extent.offset;
+  part.type.axes[axis].extent = extent_constant(count);
+  part.data = ARENA_ARRAY(arena, double, outer *count *inner + 1);
+  for (int64_t i = 0; i < outer; i++)
+    memcpy(part.data + i * count * inner, x->data + (i * whole + begin) * inner,
+           sizeof(double) * (size_t)(count * inner));
+  return part;
+}
+
+static int time_axis(const Type *type) {
+  for (int i = 0; i < type->rank; i++)
+    if (type->axes[i].extent.symbol == SYMBOL_TIME) return i;
+  return -1;
+}
+
+static bool same_values(const Tensor *x, const Tensor *y) {
+  for (int64_t i = 0; i < type_elements(&x->type, NULL); i++) {
+    double a = x->data[i], b = y->data[i];
+    if (a != b && !(isnan(a) && isnan(b)) && !(fabs(a - b) <= tolerance * fmax(1, fabs(a)))) return false;
+  }
+  return true;
+}
+
+// The inputs of one run: data with an axis of time piece by piece, states from `world`.
+static Tensor *piece(World *world, const Graph *graph, const Graph *forward, const Tensor *values,
+                     int64_t past, int64_t count) {
+  Tensor *inputs = ARENA_ARRAY(world->arena, Tensor, graph->input_count + 1);
+  for (size_t i = 0; i < graph->input_count; i++) {
+    const Input *input = &graph->inputs[i];
+    const Type *type = graph_type(graph, input->node);
+    if (input->role == INPUT_STATE) inputs[i] = *get(world, graph, input, row_symbols);
+    for (size_t j = 0; j < forward->input_count; j++) {
+      if (strcmp(forward->inputs[j].name, input->name)) continue;
+      int axis = time_axis(type);
+      inputs[i] = axis < 0 ? values[j] : slice_of(world->arena, &values[j], axis, past, count);
+    }
+  }
+  return inputs;
+}
+
+// `forward` has one result, with an axis of time.
+static bool check_random(const Graph *forward, const Graph *prefill, const Graph *decode, uint64_t seed) {
+  World world = {.arena = arena_new()};
+  Tensor *values = random_inputs(forward, world.arena, seed, row_symbols), whole;
+  int axis = time_axis(graph_type(forward, forward->outputs[0].node));
+  bool good = true;
+  graph_evaluate(forward, world.arena, row_symbols, values, &whole);
+  for (int64_t past = 0, count = 2; past < RANDOM_LENGTH; past += count, count = past == 2 ? 1 : 2) {
+    const Graph *graph = past ? decode : prefill;
+    int64_t now[SYMBOL_COUNT] = {0, row_symbols[SYMBOL_BATCH], count, past, past + count};
+    Tensor *outputs = ARENA_ARRAY(world.arena, Tensor, graph->output_count);
+    graph_evaluate(graph, world.arena, now, piece(&world, graph, forward, values, past, count), outputs);
+    for (size_t i = 0; i < graph->output_count; i++) {
+      if (graph->outputs[i].update) {
+        *find(&world, graph->outputs[i].name) = outputs[i];
+        continue;
+      }
+      int64_t length = outputs[i].type.axes[axis].extent.offset; // count, or the last alone
+      Tensor expected = slice_of(world.arena, &whole, axis, past + count - length, length);
+      good &= same_values(&expected, &outputs[i]);
+    }
+  }
+  arena_free(world.arena);
+  return good;
+}
+
+// Whatever is derived is right; what can not be is refused with a message.
+static void test_random(void) {
+  int derived = 0, refused = 0;
+  for (uint64_t seed = 1; seed <= 300; seed++) {
+    Arena *arena = arena_new();
+    Sources sources;
+    sources_init(&sources, arena);
+    Graph *graph = random_graph(arena, seed, 30);
+    for (NodeId id = (NodeId)graph->count - 1; id > 0 && id + 12 > graph->count; id--) {
+      Diagnostics diagnostics = {.sources = &sources};
+      Output result = {"result", id, false};
+      Graph forward = *graph;
+      forward.outputs = &result, forward.output_count = 1;
+      if (time_axis(graph_type(graph, id)) < 0) continue;
+      Graph *prefill = derive(&forward, DERIVE_PREFILL, RANDOM_CAPACITY, seed & 1, &diagnostics);
+      Graph *decode = derive(&forward, DERIVE_DECODE, RANDOM_CAPACITY, seed & 1, &diagnostics);
+      CHECK(!prefill == !decode && (prefill || diagnostics.errors), "seed %d, node %u", (int)seed, id);
+      derived += prefill != NULL, refused += !prefill;
+      if (prefill && decode && verify(prefill, "random prefill") && verify(decode, "random decode"))
+        CHECK(check_random(&forward, prefill, decode, seed), "seed %d, node %u", (int)seed, id);
+      text_free(&diagnostics.text);
+    }
+    arena_free(arena);
+  }
+  CHECK(derived > 100 && refused > 100, "%d derived, %d refused", derived, refused);
+}
+
+// ---- random masks ---------------------------------------------------------------------------------------
+
+static int below(int limit) { return (int)uniform(0, limit); }
+
+// a * i + b * j + c, compared with 0 or with another; conditions joined and denied.
+static NodeId random_mask(Graph *graph, NodeId score, int depth) {
+  static const Op comparisons[] = {OP_LESS, OP_LESSEQ, OP_EQUAL};
+  if (depth && below(2)) {
+    NodeId x = random_mask(graph, score, depth - 1), y = random_mask(graph, score, depth - 1);
+    return graph_binary(graph, below(2) ? OP_AND : OP_OR, x, y);
+  }
+  NodeId sides[2];
+  for (int i = 0; i < 2; i++) {
+    sides[i] = graph_constant(graph, below(5) - 2, DTYPE_I32);
+    for (int at = 2; at < 4; at++) {
+      NodeId factor = graph_constant(graph, below(4) ? below(2) : below(5) - 2, DTYPE_I32);
+      NodeId term = graph_binary(graph, OP_MUL, index_like(graph, score, at, DTYPE_I32), factor);
+      sides[i] = graph_binary(graph, below(2) ? OP_ADD : OP_SUB, term, sides[i]);
+    }
+  }
+  NodeId condition = graph_binary(graph, comparisons[below(3)], sides[0], sides[1]);
+  return below(4) ? condition : graph_unary(graph, OP_NOT, condition);
+}
+
+// x[b, t + distance, d]
+static NodeId shifted(Graph *graph, NodeId x, int distance) {
+  NodeId window = graph_window(graph, x, 1, axis_t, axis("one", 1), distance, 1);
+  return distance ? graph_merge(graph, window, 1, 2, "T") : x;
+}
+
+static Graph *random_masked(Arena *arena) {
+  static const double others[] = {0, -INFINITY, 1};
+  Graph *graph = graph_new(arena, "forward");
+  NodeId x = graph_input(graph, "x", INPUT_DATA, (Type){DTYPE_F64, 3, {axis_b, axis_t, axis("D", 2)}});
+  NodeId k = shifted(graph, x, below(4) ? 0 : below(3) - 1),
+         v = shifted(graph, x, below(4) ? 0 : below(3) - 1);
+  NodeId plain = graph_dot(graph, x, k, 1, 1, (int8_t[]){0, 2}, (int8_t[]){0, 2});
+  Axis axes[] = {axis_b, axis("H", 1), axis_t, {"j", axis_t.extent}};
+  NodeId score = graph_arrange(graph, plain, 4, axes, (int8_t[]){0, -1, 1, 2});
+  double value = others[below(3)];
+  NodeId mask = random_mask(graph, score, 2), other = graph_constant(graph, value, DTYPE_F64);
+  NodeId weight =
+      below(3) ? graph_select(graph, mask, score, other) : graph_select(graph, mask, other, score);
+  bool finite = isfinite(value);
+  if (below(2)) weight = graph_unary(graph, OP_EXP, weight), finite = true;
+  if (finite && !below(4)) // not 0 * -inf: values are taken to be finite
+    weight = graph_binary(graph, OP_MUL, weight, graph_cast(graph, random_mask(graph, score, 1), DTYPE_F64));
+  NodeId mix = !below(3) ? graph_reduce(graph, below(2) ? OP_SUM : OP_REDMAX, weight, 8)
+                         : graph_dot(graph, weight, v, 1, 1, (int8_t[]){0, 3}, (int8_t[]){0, 1});
+  int rank = graph_type(graph, mix)->rank; // [B, H, T] or [B, H, T, D]
+  NodeId result = graph_reduce(graph, OP_SUM, mix, rank == 4 ? 8 | 2 : 2);
+  graph_output(graph, "result", shifted(graph, result, below(4) ? 0 : -1), false);
+  return graph;
+}
+
+static void test_random_masks(void) {
+  int derived = 0, refused = 0;
+  for (int round = 0; round < 1500; round++) {
+    Arena *arena = arena_new();
+    Sources sources;
+    sources_init(&sources, arena);
+    Diagnostics diagnostics = {.sources = &sources};
+    Graph *forward = random_masked(arena);
+    Graph *prefill = derive(forward, DERIVE_PREFILL, RANDOM_CAPACITY, round & 1, &diagnostics);
+    Graph *decode = derive(forward, DERIVE_DECODE, RANDOM_CAPACITY, round & 1, &diagnostics);
+    derived += prefill != NULL, refused += !prefill;
+    if (prefill && decode)
+      CHECK(check_random(forward, prefill, decode, (uint64_t)round), "mask of round %d", round);
+    text_free(&diagnostics.text);
+    arena_free(arena);
+  }
+  CHECK(derived > 30 && refused > 30, "%d derived, %d refused", derived, refused);
+}
+
 int main(void) {
+  test_random_masks();
+  test_random();
   test_models();
   test_attentions();
   test_shift();

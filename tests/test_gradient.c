@@ -1,6 +1,7 @@
 // Gradients against central differences in f64, operation by operation and element by element; what is frozen
 // leaves no backward nodes; the optimizer against naked loops.
 #include "tests/model_graph.h"
+#include "tests/random_graph.h"
 
 // Central differences with step h are off by h^2/6 * |f'''| + 2^-53 * |f| / h. With h = 1e-5 and the
 // functions here (|f| and |f'''| below 1e3) that is under 2e-8 + 2e-8; a wrong rule is off by far more than
@@ -141,7 +142,7 @@ static void test_unary(void) {
 }
 
 static void test_binary(void) {
-  static const Op ops[] = {OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_POW, OP_MIN, OP_MAX};
+  static const Op ops[] = {OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_MOD, OP_POW, OP_MIN, OP_MAX};
   for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
     Arena *arena;
     Graph *graph = begin(&arena);
@@ -722,7 +723,104 @@ static void test_model(void) {
   model_text_close(&model);
 }
 
+// ---- random graphs --------------------------------------------------------------------------------------
+
+// The loss is the sum of all results that are floats.
+static void add_loss(Graph *graph) {
+  NodeId loss = graph_constant(graph, 0, DTYPE_F64);
+  for (size_t i = 0; i < graph->output_count; i++) {
+    const Type *type = graph_type(graph, graph->outputs[i].node);
+    if (graph->outputs[i].update || type->dtype != DTYPE_F64) continue;
+    NodeId sum = graph_reduce(graph, OP_SUM, graph->outputs[i].node, (1u << type->rank) - 1);
+    loss = graph_binary(graph, OP_ADD, loss, sum);
+  }
+  graph_output(graph, "loss", loss, false);
+}
+
+// Values that are no multiples of anything, so that nothing is compared with its equal.
+static Tensor *random_values(const Graph *graph, uint64_t seed) {
+  Tensor *inputs = random_inputs(graph, graph->arena, seed, random_symbols);
+  for (size_t i = 0; i < graph->input_count; i++)
+    for (int64_t j = 0; j < type_elements(&inputs[i].type, NULL); j++)
+      if (inputs[i].type.dtype == DTYPE_F64) inputs[i].data[j] += uniform(-0.1, 0.1);
+  return inputs;
+}
+
+static double loss_of(const Graph *graph, const Tensor *inputs) {
+  Arena *arena = arena_new();
+  Tensor *outputs = ARENA_ARRAY(arena, Tensor, graph->output_count);
+  graph_evaluate(graph, arena, random_symbols, inputs, outputs);
+  double loss = outputs[graph->output_count - 1].data[0];
+  arena_free(arena);
+  return loss;
+}
+
+// The slope along a direction of input `at`; `bend`: how much the slopes to both sides differ.
+static double measured_slope(const Graph *graph, Tensor *inputs, size_t at, const double *direction,
+                             double *bend) {
+  int64_t count = type_elements(&inputs[at].type, NULL);
+  double *saved = inputs[at].data, *moved = ARENA_ARRAY(graph->arena, double, count), losses[3];
+  inputs[at].data = moved;
+  for (int side = -1; side <= 1; side++) {
+    for (int64_t i = 0; i < count; i++) moved[i] = saved[i] + side * step * direction[i];
+    losses[side + 1] = loss_of(graph, inputs);
+  }
+  inputs[at].data = saved;
+  *bend = fabs(losses[0] + losses[2] - 2 * losses[1]) / step;
+  return (losses[2] - losses[0]) / (2 * step);
+}
+
+static void check_random(uint64_t seed, int *checked) {
+  Arena *arena = arena_new();
+  Graph *graph = random_graph(arena, seed, 40);
+  if (count_ops(graph, OP_UPDATE)) { // states are no path of gradients
+    arena_free(arena);
+    return;
+  }
+  for (NodeId id = 1; id < graph->count; id++) {
+    Node *node = &graph->nodes[id];
+    if (node->type.dtype == DTYPE_F32) node->type.dtype = DTYPE_F64;
+    if (node->op == OP_STOP && dtype_is_float(node->type.dtype))
+      node->op = OP_NEG; // a difference sees through stop
+  }
+  for (size_t i = 0; i < graph->input_count; i++) {
+    Input *input = &graph->inputs[i];
+    if (input->role == INPUT_DATA) input->role = INPUT_PARAM;
+    input->trained = input->role == INPUT_PARAM && graph->nodes[input->node].type.dtype == DTYPE_F64;
+  }
+  add_loss(graph);
+  Graph *whole = gradient(graph);
+  verify(whole, "random graph");
+  Tensor *inputs = random_values(graph, seed), *outputs = ARENA_ARRAY(arena, Tensor, whole->output_count);
+  graph_evaluate(whole, arena, random_symbols, inputs, outputs);
+  for (size_t i = graph->output_count; i < whole->output_count; i++) {
+    size_t at =
+        (size_t)(graph_find_input(graph, whole->outputs[i].name + strlen("gradient:")) - graph->inputs);
+    int64_t count = type_elements(&outputs[i].type, NULL);
+    double *direction = ARENA_ARRAY(arena, double, count), computed = 0, bend;
+    for (int64_t j = 0; j < count; j++) {
+      direction[j] = uniform(-1, 1);
+      computed += direction[j] * outputs[i].data[j];
+    }
+    double expected = measured_slope(graph, inputs, at, direction, &bend);
+    if (!(bend < 0.01 * fmax(1, fabs(expected))))
+      continue; // a corner of abs, max or select lies within the step
+    ++*checked;
+    // Functions of functions bend more: h^2/6 * |f'''| with |f'''| up to 1e5.
+    CHECK(fabs(expected - computed) <= 1e-5 * fmax(1, fabs(expected)), "seed %d: %s is %.9g, expected %.9g",
+          (int)seed, whole->outputs[i].name, computed, expected);
+  }
+  arena_free(arena);
+}
+
+static void test_random(void) {
+  int checked = 0;
+  for (uint64_t seed = 1; seed <= 200; seed++) check_random(seed, &checked);
+  CHECK(checked > 100, "%d gradients of random graphs", checked);
+}
+
 int main(void) {
+  test_random();
   test_model();
   test_unary();
   test_binary();

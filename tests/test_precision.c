@@ -1,6 +1,7 @@
 // Narrow activations: what is stored narrow and what stays f32, in a whole training step and in decoding; and
 // that nothing but the storage changes (the evaluator rounds nothing, so both graphs must give the same).
 #include "tests/model_graph.h"
+#include "tests/random_graph.h"
 
 static const char model_text[] =
     "import nn, vit, gpt\n"
@@ -129,7 +130,29 @@ static void test_maximum(void) {
   arena_free(arena);
 }
 
+// Random graphs keep their values; those of states with a run-time axis are stored narrow.
+static void test_random(void) {
+  for (uint64_t seed = 1; seed <= 200; seed++) {
+    Arena *arena = arena_new();
+    Text reason = {0};
+    Graph *graph = random_graph(arena, seed, 40), *narrow = precision(graph, DTYPE_BF16);
+    CHECK(graph_verify(narrow, &reason), "seed %d: %s", (int)seed, text_string(&reason));
+    text_free(&reason);
+    Tensor *inputs = random_inputs(graph, arena, seed, random_symbols);
+    Tensor *before = ARENA_ARRAY(arena, Tensor, graph->output_count + 1);
+    Tensor *after = ARENA_ARRAY(arena, Tensor, graph->output_count + 1);
+    graph_evaluate(graph, arena, random_symbols, inputs, before);
+    graph_evaluate(narrow, arena, random_symbols, inputs, after);
+    for (size_t i = 0; i < graph->output_count; i++) {
+      size_t bytes = sizeof(double) * (size_t)type_elements(&before[i].type, NULL);
+      CHECK(!memcmp(before[i].data, after[i].data, bytes), "seed %d: %s", (int)seed, graph->outputs[i].name);
+    }
+    arena_free(arena);
+  }
+}
+
 int main(void) {
+  test_random();
   static const char *const results[] = {"parameter", "first", "second"};
   ModelText model;
   model_text_open(&model, model_text);

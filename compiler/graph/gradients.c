@@ -85,6 +85,13 @@ RULE(div) {
   GIVE(1, neg(b, mul(b, share, node)));
 }
 
+// x - y * floor(x / y), the floor being flat.
+RULE(mod) {
+  NodeId x = in(b, node, 0), y = in(b, node, 1);
+  GIVE(0, g);
+  GIVE(1, neg(b, mul(b, g, graph_unary(b->graph, OP_FLOOR, quotient(b, x, y)))));
+}
+
 // Where the exponent is a number, products and quotients in place of another pow where they do.
 static NodeId power_slope(Backward *b, NodeId node, NodeId x, double exponent) {
   if (exponent == 2) return times(b, 2, x);

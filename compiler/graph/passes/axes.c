@@ -75,9 +75,6 @@ void axis_map(const Graph *graph, NodeId id, int input, int8_t to[MAX_RANK]) {
     return;
   case OP_WINDOW: replaced_map(x->rank, at->axis, 1, 2, to); return;
   case OP_FOLD: replaced_map(x->rank, at->axis, 2, 1, to); return;
-  case OP_SLICE:
-  case OP_PAD:
-  case OP_CONCAT: replaced_map(x->rank, at->axis, 1, 1, to); return;
   case OP_SUM:
   case OP_REDMAX:
     for (int i = 0; i < x->rank; i++)
@@ -90,7 +87,7 @@ void axis_map(const Graph *graph, NodeId id, int input, int8_t to[MAX_RANK]) {
       to[i] = (int8_t)(i < at->batch || input ? i : i == at->batch ? -1 : i + next);
     return;
   case OP_SCATTER: scatter_map(graph, node, input, to); return;
-  default:
+  default: // elementwise, and views that only move or resize an axis
     for (int i = 0; i < x->rank; i++) to[i] = (int8_t)i;
   }
 }

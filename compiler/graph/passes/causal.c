@@ -23,6 +23,9 @@ static int64_t moved(int64_t reach, int64_t by) {
   return larger(NEVER, smaller(ALWAYS, reach + by));
 }
 
+// At most ALWAYS.
+static int64_t times(int64_t a, int64_t b) { return (double)a * (double)b < (double)ALWAYS ? a * b : ALWAYS; }
+
 static const Type *type_at(const Analysis *a, NodeId node) { return graph_type(a->graph, node); }
 
 static bool is_whole(DType dtype) { return dtype == DTYPE_I32 || dtype == DTYPE_I64; }
@@ -244,37 +247,51 @@ static void drop_facts(Moment *y, int axis) {
 
 // ---- views ----------------------------------------------------------------------------------------------
 
+// An element at a place that need not be there (in a shorter run it reads 0, or something else) depends on
+// that place, data or not.
+static int64_t reach_of_place(int64_t reach, Extent extent) { return larger(reach, -extent.offset); }
+
+// What lies at a place depends on how many positions there are.
+static void follows_length(Moment *y, int axis) {
+  y->reach[axis] = ALWAYS;
+  y->affine = false;
+  drop_facts(y, axis);
+}
+
 static void slice(Analysis *a, NodeId id, Moment *y) {
   const Node *node = &a->graph->nodes[id];
   int axis = node->attributes.axis;
   Extent start = node->attributes.start, extent = node->type.axes[axis].extent;
+  Extent whole = type_at(a, node->in[0])->axes[axis].extent;
   carry(a, id, 0, true, 0, y);
   carry_affine(a, id, y);
   if (!extent_is_constant(start)) {
-    if (y->reach[axis] != NEVER) y->reach[axis] = ALWAYS;
-    if (y->coefficient[axis] != 0) y->affine = false;
-    drop_facts(y, axis);
+    follows_length(y, axis);
+    if (!is_time(extent)) y->first = ALWAYS;
     return;
   }
   y->offset += y->coefficient[axis] * (double)start.offset;
   y->reach[axis] = moved(y->reach[axis], start.offset);
   move_facts(y, axis, -start.offset);
-  if (is_time(extent)) return;
-  y->first = larger(y->first, moved(y->reach[axis], extent.offset - 1)); // a fixed number of first positions
+  if (is_time(extent) || !is_time(whole)) return;
+  int64_t last =
+      extent_is_constant(extent) ? start.offset + extent.offset - 1 : ALWAYS; // a fixed number of the first
+  y->first = larger(y->first, moved(reach_of_place(a->moments[node->in[0]].reach[axis], whole), last));
   y->reach[axis] = NEVER;
 }
 
 static void pad(Analysis *a, NodeId id, Moment *y) {
   const Node *node = &a->graph->nodes[id];
   int axis = node->attributes.axis;
-  Extent before = node->attributes.start;
+  Extent before = node->attributes.start, whole = type_at(a, node->in[0])->axes[axis].extent;
   carry(a, id, 0, false, 0, y);
-  if (extent_is_constant(before)) {
-    y->reach[axis] = moved(y->reach[axis], -before.offset);
-    move_facts(y, axis, before.offset);
-  } else {
-    drop_facts(y, axis);
+  if (!extent_is_constant(before)) {
+    follows_length(y, axis);
+    return;
   }
+  if (is_time(whole)) y->reach[axis] = reach_of_place(y->reach[axis], whole);
+  y->reach[axis] = moved(y->reach[axis], -before.offset);
+  move_facts(y, axis, before.offset);
 }
 
 static void concat(Analysis *a, NodeId id, Moment *y) {
@@ -284,11 +301,8 @@ static void concat(Analysis *a, NodeId id, Moment *y) {
   carry(a, id, 1, false, NAN, y);
   if (extent_is_constant(before)) y->reach[axis] = moved(y->reach[axis], -before.offset);
   carry(a, id, 0, false, NAN, y);
+  if (is_time(before)) y->reach[axis] = reach_of_place(y->reach[axis], before);
 }
-
-// What reads beyond the last position gets 0 there, so even where no data is read it matters how many there
-// are.
-static int64_t reach_of_place(int64_t reach) { return larger(reach, 0); }
 
 static void window(Analysis *a, NodeId id, Moment *y) {
   const Node *node = &a->graph->nodes[id];
@@ -297,46 +311,54 @@ static void window(Analysis *a, NodeId id, Moment *y) {
   Extent outer = node->type.axes[at->axis].extent, inner = node->type.axes[at->axis + 1].extent;
   carry(a, id, 0, false, 0, y);
   if (!is_time(whole)) return;
-  int64_t reach = moved(reach_of_place(a->moments[node->in[0]].reach[at->axis]), at->start.offset);
-  if (is_time(outer) && is_time(inner)) {
-    y->reach[at->axis] = y->reach[at->axis + 1] = ALWAYS;
-  } else if (is_time(outer)) {
+  int64_t reach = moved(reach_of_place(a->moments[node->in[0]].reach[at->axis], whole), at->start.offset);
+  if (is_time(outer) && extent_is_constant(inner)) {
     y->reach[at->axis] = at->stride == 1 ? moved(reach, inner.offset - 1) : ALWAYS;
-  } else if (is_time(inner)) {
-    y->reach[at->axis + 1] = moved(reach, (outer.offset - 1) * at->stride);
+  } else if (is_time(inner) && extent_is_constant(outer)) {
+    y->reach[at->axis + 1] = moved(reach, times(outer.offset - 1, at->stride));
+  } else if (extent_is_constant(outer) && extent_is_constant(inner)) {
+    y->first = larger(y->first, moved(moved(reach, times(outer.offset - 1, at->stride)), inner.offset - 1));
   } else {
-    y->first = larger(y->first, moved(reach, (outer.offset - 1) * at->stride + inner.offset - 1));
+    y->first = ALWAYS;
   }
 }
 
-// Place p holds only windows o with o <= p - start.
+// Place p holds only windows o and places i inside of them with o, i <= p - start.
 static void fold(Analysis *a, NodeId id, Moment *y) {
   const Node *node = &a->graph->nodes[id];
   const Attributes *at = &node->attributes;
-  const Moment *x = &a->moments[node->in[0]];
+  const Axis *axes = type_at(a, node->in[0])->axes + at->axis;
+  bool timed = false;
   carry(a, id, 0, false, 0, y);
-  int64_t reach = moved(larger(x->reach[at->axis], x->reach[at->axis + 1]), -at->start.offset);
-  if (is_time(node->type.axes[at->axis].extent))
-    y->reach[at->axis] = reach;
-  else if (reach != NEVER)
-    y->first = ALWAYS;
+  for (int i = 0; i < 2; i++) {
+    if (!is_time(axes[i].extent)) continue;
+    int64_t reach = reach_of_place(a->moments[node->in[0]].reach[at->axis + i], axes[i].extent);
+    y->reach[at->axis] = larger(y->reach[at->axis], moved(reach, -at->start.offset));
+    timed = true;
+  }
+  if (timed && !is_time(node->type.axes[at->axis].extent)) y->first = ALWAYS;
 }
 
+// A position stays at its place only where it is the outermost part. An index is not below any that it was
+// merged from; the other way it may be far above.
 static void split_merge(Analysis *a, NodeId id, Moment *y) {
   const Node *node = &a->graph->nodes[id];
   const Attributes *at = &node->attributes;
   const Moment *x = &a->moments[node->in[0]];
+  bool merge = node->op == OP_MERGE;
+  const Axis *parts = (merge ? type_at(a, node->in[0]) : &node->type)->axes + at->axis;
   uint32_t axes;
   carry(a, id, 0, true, 0, y);
   carry_affine(a, id, y);
   if (!moves_time(a->graph, id, &axes)) return;
-  if (node->op == OP_MERGE) { // an index is not below any index that it was merged from
-    for (int i = 0; i < at->count; i++)
-      y->reach[at->axis] = larger(y->reach[at->axis], x->reach[at->axis + i]);
-  } else {
-    for (int i = 0; i < at->count; i++)
-      if (is_time(node->type.axes[at->axis + i].extent) && x->reach[at->axis] != NEVER)
-        y->reach[at->axis + i] = ALWAYS;
+  for (int i = 0; i < at->count; i++) {
+    if (!is_time(parts[i].extent)) continue;
+    bool outermost = i == 0 && (merge || x->reach[at->axis] == NEVER);
+    int axis = merge ? at->axis : at->axis + i;
+    if (outermost && merge)
+      y->reach[axis] = x->reach[at->axis];
+    else if (!outermost)
+      follows_length(y, axis);
   }
 }
 
@@ -441,8 +463,9 @@ static void gather(Analysis *a, NodeId id, Moment *y) {
     bool whole = index->coefficient[i] == 1 && is_time(type_at(a, node->in[1])->axes[i].extent);
     by = by < 0 && whole ? i : MAX_RANK;
   }
+  int64_t reach = reach_of_place(x->reach[rows], type_at(a, node->in[0])->axes[rows].extent);
   if (by >= 0 && by < MAX_RANK && fabs(index->offset) < 1e15) {
-    y->reach[by] = larger(y->reach[by], moved(reach_of_place(x->reach[rows]), (int64_t)ceil(index->offset)));
+    y->reach[by] = larger(y->reach[by], moved(reach, (int64_t)ceil(index->offset)));
     return;
   }
   error_at(
@@ -535,9 +558,15 @@ static void transfer(Analysis *a, NodeId id, Moment *y) {
   case OP_DOT: dot(a, id, y); return;
   case OP_GATHER: gather(a, id, y); return;
   case OP_SCATTER: scatter(a, id, y); return;
-  case OP_UPDATE: die("a forward graph holds an update");
   default: source(a, id, y);
   }
+}
+
+// P and S are only known to graphs that were derived.
+static bool is_derived(const Node *node) {
+  bool derived = node->attributes.start.symbol > SYMBOL_TIME || node->attributes.extent.symbol > SYMBOL_TIME;
+  for (int i = 0; i < node->type.rank; i++) derived |= node->type.axes[i].extent.symbol > SYMBOL_TIME;
+  return derived;
 }
 
 static bool looks_ahead(const Moment *moment) {
@@ -551,6 +580,11 @@ static void analyse(Analysis *a, NodeId id) {
   Moment *y = &a->moments[id];
   y->first = NEVER;
   for (int i = 0; i < MAX_RANK; i++) y->reach[i] = NEVER;
+  if (is_derived(node) || node->op == OP_UPDATE) {
+    error_at(a->diagnostics, node->span,
+             "this graph writes one token after the other already: it is no `forward`");
+    return;
+  }
   for (int i = 0; i < op_table[node->op].inputs; i++) {
     const Moment *x = &a->moments[node->in[i]];
     y->timed |= x->timed, y->changing |= x->changing, y->given |= x->given;
