@@ -1,0 +1,332 @@
+// Speed of contractions on the CPU, each beside what the machine can do, measured in the same run:
+// multiply-adds against the peak of a loop that does nothing else; products with one row against the
+// bandwidth of a loop that only reads. Input: none, or a part of a row's name; output: one line per row,
+//
+//   name  ours  machine  ratio  reach  ok|short     (tab-separated; GFLOP/s, or GB/s where the name says so)
+#include "compiler/emit/emit.h"
+#include "compiler/kernel/kernel.h"
+#include "runtime/device.h"
+#include "runtime/threads.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ROUNDS = 7, COPIES = 24, MOST_THREADS = 256 };
+
+static double seconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static double median(double *values, int count) {
+  qsort(values, (size_t)count, sizeof *values, by_size);
+  return values[count / 2];
+}
+
+// ---- what the machine can do
+
+#if defined(__x86_64__)
+// Sixteen independent chains of fused multiply-adds; returns FLOPs.
+#define CHAIN(operation, register, number)                                                                   \
+  operation " %%" register "30, %%" register "31, %%" register number "\n\t"
+#define CHAIN_LOW(operation, register, number)                                                               \
+  operation " %%" register "14, %%" register "15, %%" register number "\n\t"
+__attribute__((target("avx512f"))) static double chains_512(int64_t rounds) {
+  int64_t left = rounds;
+#define EACH(n) CHAIN("vfmadd231ps", "zmm", #n)
+  __asm__ volatile("1:\n\t" EACH(0) EACH(1) EACH(2) EACH(3) EACH(4) EACH(5) EACH(6) EACH(7) EACH(8) EACH(9)
+                       EACH(10) EACH(11) EACH(12) EACH(13) EACH(14) EACH(15) "dec %0\n\tjnz 1b"
+                   : "+r"(left)::"zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8",
+                     "zmm9", "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15");
+#undef EACH
+  return (double)rounds * 16 * 16 * 2;
+}
+__attribute__((target("avx2,fma"))) static double chains_256(int64_t rounds) {
+  int64_t left = rounds;
+#define EACH(n) CHAIN_LOW("vfmadd231ps", "ymm", #n)
+  __asm__ volatile("1:\n\t" EACH(0) EACH(1) EACH(2) EACH(3) EACH(4) EACH(5) EACH(6) EACH(7) EACH(8) EACH(9)
+                       EACH(10) EACH(11) "dec %0\n\tjnz 1b"
+                   : "+r"(left)::"ymm0", "ymm1", "ymm2", "ymm3", "ymm4", "ymm5", "ymm6", "ymm7", "ymm8",
+                     "ymm9", "ymm10", "ymm11");
+#undef EACH
+  return (double)rounds * 12 * 8 * 2;
+}
+static double chains(int64_t rounds) {
+  if (__builtin_cpu_supports("avx512f")) return chains_512(rounds);
+  return __builtin_cpu_supports("fma") ? chains_256(rounds) : 0;
+}
+#else
+static double chains(int64_t rounds) {
+  (void)rounds;
+  return 0; // not known here: rows are printed without a ratio
+}
+#endif
+
+typedef long Wide __attribute__((vector_size(64), aligned(64)));
+typedef struct Reading {
+  const Wide *memory;
+  int64_t count; // of Wides, per task
+} Reading;
+
+static void compute_task(void *context, int worker, int64_t begin, int64_t end) {
+  (void)worker;
+  for (; begin < end; begin++) chains(*(int64_t *)context);
+}
+
+static void read_task(void *context, int worker, int64_t begin, int64_t end) {
+  const Reading *reading = context;
+  (void)worker;
+  for (; begin < end; begin++) {
+    const Wide *from = reading->memory + begin * reading->count;
+    Wide sums[8] = {{0}};
+    for (int64_t i = 0; i + 8 <= reading->count; i += 8)
+      for (int k = 0; k < 8; k++) sums[k] ^= from[i + k];
+    for (int k = 1; k < 8; k++) sums[0] ^= sums[k];
+    __asm__ volatile("" ::"r"(&sums[0]) : "memory");
+  }
+}
+
+static double compute_peak(Threads *threads) { // GFLOP/s
+  int64_t rounds = 400000, tasks = threads_count(threads);
+  double start = seconds();
+  threads_run(threads, tasks, compute_task, &rounds);
+  return (double)tasks * chains(1) * (double)rounds / (seconds() - start) * 1e-9;
+}
+
+static double read_peak(Threads *threads, const void *memory, size_t bytes) { // GB/s
+  enum { PIECES = 64 };
+  Reading reading = {memory, (int64_t)(bytes / PIECES / sizeof(Wide))};
+  double start = seconds();
+  threads_run(threads, PIECES, read_task, &reading);
+  return (double)PIECES * (double)reading.count * sizeof(Wide) / (seconds() - start) * 1e-9;
+}
+
+// ---- kernels
+
+typedef enum Form { FORWARD, TO_INPUT, TO_WEIGHTS, SCORES, MIX } Form;
+typedef struct Row {
+  const char *name;
+  Form form;
+  int m, k, n; // as in m x k times k x n; of attention: batch entries, width of a head, length
+  bool bandwidth;
+  double reach;
+} Row;
+
+static const Row rows[] = {
+    {"forward 1024x768x3072", FORWARD, 1024, 768, 3072, false, 0.75},
+    {"forward 197x768x3072", FORWARD, 197, 768, 3072, false, 0.75},
+    {"forward 1024x3072x768", FORWARD, 1024, 3072, 768, false, 0.75},
+    {"to input 1024x3072x768", TO_INPUT, 1024, 3072, 768, false, 0.75},
+    {"to input 1024x768x3072", TO_INPUT, 1024, 768, 3072, false, 0.75},
+    {"to weights 3072x1024x768", TO_WEIGHTS, 1024, 768, 3072, false, 0.7},
+    {"to weights 768x1024x768", TO_WEIGHTS, 1024, 768, 768, false, 0.7},
+    {"forward 12800x96x384", FORWARD, 12800, 96, 384, false, 0.7},
+    {"forward 12800x384x96", FORWARD, 12800, 384, 96, false, 0.7},
+    {"to weights 384x12800x96", TO_WEIGHTS, 12800, 96, 384, false, 0.5},
+    {"forward 12800x96x10", FORWARD, 12800, 96, 10, false, 0.3},
+    {"scores 1024 of 50x24x50", SCORES, 256, 24, 50, false, 0.15},
+    {"mix 1024 of 50x50x24", MIX, 256, 24, 50, false, 0.15},
+    {"forward 16x768x3072", FORWARD, 16, 768, 3072, false, 0.4},
+    {"GB/s of 1x768x3072", FORWARD, 1, 768, 3072, true, 0.75},
+    {"GB/s of 1x768x50257", FORWARD, 1, 768, 50257, true, 0.75},
+    {"GB/s of 1x768x3072, k slow", TO_INPUT, 1, 768, 3072, true, 0.5},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static ExprId load(Kernel *kernel, int buffer, int count, const int *axes) {
+  ExprId index[KERNEL_MAX_RANK] = {0};
+  for (int i = 0; i < count; i++) index[i] = kernel_axis_value(kernel, axes[i]);
+  return kernel_load(kernel, buffer, index, 0);
+}
+
+static int buffer_over(Kernel *kernel, const char *name, BufferUse use, int count, const int *axes) {
+  Extent extents[KERNEL_MAX_RANK];
+  for (int i = 0; i < count; i++) extents[i] = kernel->axes[axes[i]].extent;
+  return kernel_buffer(kernel, name, DTYPE_F32, count, extents, use);
+}
+
+static void store(Kernel *kernel, int buffer, int count, const int *axes, ExprId value) {
+  ExprId index[KERNEL_MAX_RANK] = {0};
+  uint32_t mask = 0;
+  for (int i = 0; i < count; i++) {
+    index[i] = kernel_axis_value(kernel, axes[i]);
+    mask |= 1u << axes[i];
+  }
+  kernel_store(kernel, buffer, index, value, mask, STORE_SET);
+}
+
+// A linear layer and its gradients; rows are batch and time. Buffer 0 is the activation, 1 the weight (or
+// what takes its place), 2 the result.
+static void make_linear(Kernel *kernel, const Row *row) {
+  int b = kernel_axis(kernel, "b", extent_symbol(SYMBOL_BATCH)),
+      t = kernel_axis(kernel, "t", extent_symbol(SYMBOL_TIME));
+  int n = kernel_axis(kernel, "n", extent_constant(row->n)),
+      k = kernel_axis(kernel, "k", extent_constant(row->k));
+  bool to_weights = row->form == TO_WEIGHTS;
+  int left[] = {b, t, to_weights ? n : k}, result[] = {b, t, n}, weight[] = {n, k}, across[] = {k, n},
+      right[] = {b, t, k};
+  const int *matrix = row->form == TO_INPUT ? across : weight;
+  int x = buffer_over(kernel, "x", BUFFER_READ, 3, left);
+  int w = to_weights ? buffer_over(kernel, "dy", BUFFER_READ, 3, right)
+                     : buffer_over(kernel, "w", BUFFER_READ, 2, matrix);
+  int y = to_weights ? buffer_over(kernel, "dw", BUFFER_WRITE, 2, weight)
+                     : buffer_over(kernel, "y", BUFFER_WRITE, 3, result);
+  ExprId of_left = load(kernel, x, 3, left);
+  ExprId of_right = to_weights ? load(kernel, w, 3, right) : load(kernel, w, 2, matrix);
+  uint32_t contract = to_weights ? 1u << b | 1u << t : 1u << k;
+  store(kernel, y, to_weights ? 2 : 3, to_weights ? weight : result,
+        kernel_dot(kernel, of_left, of_right, contract));
+}
+
+// Attention over q, k, v in one buffer [b, t, 3, h, e].
+static void make_attention(Kernel *kernel, const Row *row) {
+  int b = kernel_axis(kernel, "b", extent_symbol(SYMBOL_BATCH)),
+      t = kernel_axis(kernel, "t", extent_symbol(SYMBOL_TIME));
+  int s = kernel_axis(kernel, "s", extent_symbol(SYMBOL_SEEN)),
+      h = kernel_axis(kernel, "h", extent_constant(4));
+  int e = kernel_axis(kernel, "e", extent_constant(row->k));
+  Extent extents[] = {kernel->axes[b].extent, kernel->axes[s].extent, extent_constant(3), extent_constant(4),
+                      extent_constant(row->k)};
+  int qkv = kernel_buffer(kernel, "qkv", DTYPE_F32, 5, extents, BUFFER_READ), part[3];
+  for (int i = 0; i < 3; i++) {
+    ExprId index[KERNEL_MAX_RANK] = {kernel_axis_value(kernel, b), kernel_axis_value(kernel, i ? s : t),
+                                     kernel_number(kernel, i, DTYPE_I64), kernel_axis_value(kernel, h),
+                                     kernel_axis_value(kernel, e)};
+    part[i] = (int)kernel_load(kernel, qkv, index, 0);
+  }
+  int shares[] = {b, h, t, s}, mixed[] = {b, t, h, e};
+  if (row->form == SCORES) {
+    int y = buffer_over(kernel, "scores", BUFFER_WRITE, 4, shares);
+    store(kernel, y, 4, shares, kernel_dot(kernel, (ExprId)part[0], (ExprId)part[1], 1u << e));
+  } else {
+    int p = buffer_over(kernel, "shares", BUFFER_READ, 4, shares),
+        y = buffer_over(kernel, "mix", BUFFER_WRITE, 4, mixed);
+    store(kernel, y, 4, mixed, kernel_dot(kernel, load(kernel, p, 4, shares), (ExprId)part[2], 1u << s));
+  }
+}
+
+// ---- measuring
+
+typedef struct Running {
+  const Code *code;
+  void *buffers[KERNEL_MAX_BUFFERS];
+  const int64_t *symbols;
+  void *scratch[MOST_THREADS];
+} Running;
+
+static void code_task(void *context, int worker, int64_t begin, int64_t end) {
+  const Running *running = context;
+  running->code->entry(running->buffers, running->symbols, begin, end, running->scratch[worker]);
+}
+
+static void *get(Device *device, size_t bytes) {
+  Failure failure;
+  void *memory = device->allocate(device, bytes, &failure);
+  if (memory) return memory;
+  printf("%s\n", failure.message);
+  exit(1);
+}
+
+static void fill(float *values, size_t count) {
+  uint32_t state = 1;
+  for (size_t i = 0; i < count; i++) {
+    state = state * 1664525u + 1013904223u;
+    values[i] = (float)(state >> 8) / 16777216.0f - 0.5f;
+  }
+}
+
+// Medians over rounds in which both sides take turns. Weights that would stay in the cache are taken in turn
+// from several copies where bandwidth is measured.
+static void measure(const Row *row, const Kernel *kernel, Running *running, Threads *threads,
+                    Device *device) {
+  double ours[ROUNDS], machine[ROUNDS], flops = kernel_flops(kernel, running->symbols);
+  size_t weight_bytes = (size_t)row->n * (size_t)row->k * sizeof(float);
+  int copies = row->bandwidth ? weight_bytes > 100u << 20 ? 2 : COPIES : 1;
+  char *pool = copies > 1 ? get(device, weight_bytes * (size_t)copies) : NULL;
+  double work = row->bandwidth ? (double)weight_bytes : flops;
+  int repeats = row->bandwidth ? copies : 1 + (int)(8e9 / flops);
+  if (repeats > 40) repeats = 40;
+  for (int round = -1; round < ROUNDS; round++) {
+    double peak =
+        row->bandwidth ? read_peak(threads, pool, weight_bytes * (size_t)copies) : compute_peak(threads);
+    double start = seconds();
+    for (int i = 0; i < repeats; i++) {
+      if (pool) running->buffers[1] = pool + weight_bytes * (size_t)(i % copies);
+      threads_run(threads, work_count(&running->code->work, running->symbols), code_task, running);
+    }
+    if (round < 0) continue; // the first is for the caches and the clock
+    ours[round] = work * repeats / (seconds() - start) * 1e-9;
+    machine[round] = peak;
+  }
+  if (pool) device->release(device, pool);
+  double speed = median(ours, ROUNDS), limit = median(machine, ROUNDS), ratio = limit > 0 ? speed / limit : 0;
+  int count = threads_count(threads);
+  printf("dot %s, %d thread%s\t%.1f\t%.1f\t%.3f\t%.2f\t%s\n", row->name, count, count == 1 ? "" : "s", speed,
+         limit, ratio, row->reach, ratio >= row->reach ? "ok" : "short");
+  fflush(stdout);
+}
+
+static void run_row(const Emitter *emitter, const Row *row, Threads *const *threads, Device *device) {
+  Arena *arena = arena_new();
+  Kernel *kernel = kernel_new(arena, "dot");
+  kernel->anchor = ANCHOR_DOT;
+  bool attention = row->form == SCORES || row->form == MIX;
+  if (attention)
+    make_attention(kernel, row);
+  else
+    make_linear(kernel, row);
+  int64_t length = attention ? row->n : row->m;
+  int64_t symbols[SYMBOL_COUNT] = {0, attention ? row->m : 1, length, 0, length};
+  Code code = {0};
+  void *handle = NULL;
+  Failure failure;
+  EmitOptions options = {.threads = 1};
+  if (emitter->compile(&kernel, 1, &options, &code, &handle, &failure)) {
+    Running running = {.code = &code, .symbols = symbols};
+    for (int i = 0; i < kernel->buffer_count; i++) {
+      size_t count = 1;
+      for (int r = 0; r < kernel->buffers[i].rank; r++)
+        count *= (size_t)extent_value(kernel->buffers[i].extents[r], symbols);
+      running.buffers[i] = get(device, count * sizeof(float));
+      fill(running.buffers[i], count);
+    }
+    void *all[KERNEL_MAX_BUFFERS];
+    memcpy(all, running.buffers, sizeof all);
+    for (int i = 0; i < threads_count(threads[1]); i++)
+      running.scratch[i] = get(device, (size_t)code.scratch_bytes + 64);
+    for (int i = 0; i < (threads_count(threads[1]) > 1 ? 2 : 1); i++)
+      measure(row, kernel, &running, threads[i], device);
+    for (int i = 0; i < kernel->buffer_count; i++) device->release(device, all[i]);
+    for (int i = 0; i < threads_count(threads[1]); i++) device->release(device, running.scratch[i]);
+    emitter->release(handle);
+  } else {
+    printf("dot %s\t0\t0\t0\t%.2f\tshort\n%s\n", row->name, row->reach, failure.message);
+  }
+  arena_free(arena);
+}
+
+int main(int argc, char **argv) {
+  Failure failure;
+  const Emitter *emitter = emit_find("cpu", &failure);
+  Device *device = emitter ? device_cpu(1, &failure) : NULL;
+  if (!device) {
+    printf("%s\n", failure.message);
+    return 1;
+  }
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  Threads *threads[] = {threads_open(1), threads_open(cores > MOST_THREADS ? MOST_THREADS : (int)cores)};
+  for (int i = 0; i < ROWS; i++)
+    if (argc < 2 || strstr(rows[i].name, argv[1])) run_row(emitter, &rows[i], threads, device);
+  threads_close(threads[0]), threads_close(threads[1]);
+  device->close(device);
+  return 0;
+}
