@@ -1,6 +1,7 @@
 // The LLVM backend against the interpreter: every sample kernel, for this machine and for an older one, at
 // sizes that no vector divides.
 #include "tests/check.h"
+#include "tests/random_kernel.h"
 #include "tests/sample_kernels.h"
 
 #include "compiler/emit/emit.h"
@@ -90,6 +91,33 @@ static void test_samples(const Emitter *emitter, const char *only) {
   for (size_t i = 0; i < sizeof here / sizeof *here; i++) test_width(emitter, NULL, only, here[i]);
   for (size_t i = 0; i < sizeof older / sizeof *older; i++) test_width(emitter, "haswell", only, older[i]);
   test_width(emitter, "x86-64", only, 17);
+}
+
+static void test_random(const Emitter *emitter, const char *architecture, int first, int last) {
+  enum { BATCH = 40 };
+  for (int start = first; start < last; start += BATCH) {
+    Arena *arena = arena_new();
+    Kernel *kernels[BATCH];
+    Code codes[BATCH] = {{0}};
+    int count = last - start < BATCH ? last - start : BATCH;
+    Failure failure;
+    void *handle = NULL;
+    for (int i = 0; i < count; i++) {
+      Text reason = {0};
+      kernels[i] = random_kernel(arena, (uint64_t)(start + i));
+      CHECK(kernel_verify(kernels[i], &reason), "random kernel %d: %s", start + i, text_string(&reason));
+      text_free(&reason);
+    }
+    EmitOptions options = {.architecture = architecture, .threads = 2};
+    bool compiled = emitter->compile(kernels, (size_t)count, &options, codes, &handle, &failure);
+    CHECK(compiled, "%s", compiled ? "" : failure.message);
+    for (int i = 0; compiled && i < count; i++) {
+      compare(kernels[i], &codes[i], (int64_t[SYMBOL_COUNT]){0, 3, 18, 5, 23}, "at random", 0);
+      compare(kernels[i], &codes[i], (int64_t[SYMBOL_COUNT]){0, 1, 4, 0, 4}, "at random", 0);
+    }
+    if (compiled) emitter->release(handle);
+    arena_free(arena);
+  }
 }
 
 // ---- one function over the whole range of floats
@@ -238,5 +266,8 @@ int main(int argc, char **argv) {
     test_power(emitter, architectures[i]);
   }
   test_samples(emitter, only);
+  int first = argc > 2 ? atoi(argv[2]) : 0, last = argc > 2 ? first + 1 : 120;
+  test_random(emitter, NULL, first, last);
+  test_random(emitter, "haswell", first, argc > 2 ? last : 30);
   return check_finish();
 }
