@@ -90,6 +90,19 @@ static float normalised(const Preprocess *preprocess, int channel, int byte) {
   return (float)((byte * preprocess->scale - preprocess->mean[channel]) / preprocess->std[channel]);
 }
 
+// One row of one channel: `row` holds `width` pixels, `channels` bytes apart, or is NULL where the shift
+// uncovered all of it.
+static void normalise_row(const uint8_t *row, int width, int channels, const Augmentation *augmentation,
+                          const float value[256], float *out) {
+  int right = augmentation->right, step = augmentation->mirror ? -channels : channels;
+  int begin = right < 0 ? 0 : right, end = right < 0 ? width + right : width;
+  if (!row || begin >= end) begin = end = width;
+  for (int x = 0; x < begin; x++) out[x] = value[0];
+  int at = (augmentation->mirror ? width - 1 - (begin - right) : begin - right) * channels;
+  for (int x = begin; x < end; x++, at += step) out[x] = value[row[at]];
+  for (int x = end; x < width; x++) out[x] = value[0];
+}
+
 void picture_normalise(const Preprocess *preprocess, const uint8_t *bytes, const Augmentation *augmentation,
                        float *out) {
   static const Augmentation none = {0};
@@ -98,16 +111,11 @@ void picture_normalise(const Preprocess *preprocess, const uint8_t *bytes, const
   for (int c = 0; c < channels; c++) {
     float value[256]; // of each byte
     for (int byte = 0; byte < 256; byte++) value[byte] = normalised(preprocess, c, byte);
-    for (int y = 0; y < height; y++) {
+    for (int y = 0; y < height; y++, out += width) {
       int from = y - augmentation->down;
-      const uint8_t *row =
-          from >= 0 && from < height ? bytes + (size_t)from * (size_t)width * (size_t)channels : NULL;
-      for (int x = 0; x < width; x++) {
-        int at = x - augmentation->right;
-        bool inside = row && at >= 0 && at < width;
-        if (augmentation->mirror) at = width - 1 - at;
-        *out++ = value[inside ? row[at * channels + c] : 0];
-      }
+      bool inside = from >= 0 && from < height;
+      const uint8_t *row = inside ? bytes + (size_t)from * (size_t)width * (size_t)channels + c : NULL;
+      normalise_row(row, width, channels, augmentation, value, out);
     }
   }
 }

@@ -412,6 +412,11 @@ static void test_normalise(void) {
       float expected = inside ? plain[12 + (y + 2) * 4 + (3 - (x - 1))] : outside;
       CHECK(changed[12 + y * 4 + x] == expected, "at %d, %d", x, y);
     }
+  static const Augmentation far[] = {{.right = 9}, {.right = -9, .mirror = true}, {.down = 4}, {.down = -3}};
+  for (int i = 0; i < 4; i++) {
+    picture_normalise(&recipe, picture.pixels, &far[i], changed);
+    for (int at = 12; at < 24; at++) CHECK(changed[at] == outside, "shifted out of sight, at %d", at);
+  }
   int mirrored = 0, shifts[5] = {0};
   for (uint64_t i = 0; i < 1000; i++) {
     Augmentation drawn = picture_augmentation(&recipe, 1, 2, i),
