@@ -59,7 +59,7 @@ typedef struct Code {
   int64_t scratch_bytes; // per thread
   void *interpreted;     // target ref: the kernel itself, executed by `interpret`
   void (*interpret)(const void *kernel, void *const *buffers, const int64_t *symbols);
-  // CUDA target
+  // CUDA target: function kernel_<name> of the cubin; parameters: the buffers, then B, T, P, S as 64-bit numbers
   const void *cubin;
   size_t cubin_bytes;
   int block_threads, shared_bytes, registers, spill_bytes;

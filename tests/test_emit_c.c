@@ -38,7 +38,7 @@ static void test_sample(const char *folder, const Sample *sample, int width) {
   bool compiled = system(command) == 0;
   CHECK(compiled, "%s is not C:\n%s", sample->name, text_string(&text));
   void *handle = compiled ? dlopen(library, RTLD_NOW) : NULL;
-  void *function = handle ? dlsym(handle, kernel->name) : NULL;
+  void *function = handle ? dlsym(handle, arena_print(arena, "kernel_%s", kernel->name)) : NULL;
   CHECK(function, "%s", kernel->name);
   if (function) {
     SampleData expected = sample_data(kernel, symbols, 3), got = sample_data(kernel, symbols, 3);

@@ -1,5 +1,6 @@
 // Target c: a kernel as plain C to read, serial loops with everything at the outermost place where it is
-// known. Input: a kernel; output: the text of one function `void NAME(buffers..., long long B, T, P, S)`.
+// known. Input: a kernel; output: the text of one function `void kernel_NAME(buffers..., long long B, T, P,
+// S)`.
 #include "compiler/emit/csource.h"
 
 #include <string.h>
@@ -42,7 +43,7 @@ static bool text(Kernel *kernel, const char *form, const EmitOptions *options, T
   csource_comment(&c, options, NULL, out);
   text_print(out, "#include <math.h>\n#include <string.h>\n\n");
   csource_helpers(text_string(&c.body), false, out);
-  text_print(out, "void %s(", kernel->name);
+  text_print(out, "void %s(", c.function);
   csource_parameters(&c, out);
   text_print(out, ") {\n  (void)B, (void)T, (void)P, (void)S;\n%s}\n", text_string(&c.body));
   csource_end(&c);

@@ -30,7 +30,19 @@ static const char *const reserved[] = {
     "index",    "div",      "time",
 };
 
+// Words of the loops that cuda*.c write around expressions.
+static const char *const of_loops[] = {
+    "slot",        "row",       "column",       "slice",     "slices",       "tile",   "tiles",
+    "part",        "stage",     "down",         "across",    "thread",       "step",   "hits",
+    "steps",       "first",     "hit",          "scan",      "place",        "ballot", "warp",
+    "walker",      "left",      "right",        "sums",      "safe_row",     "at",     "lane",
+    "block_slots", "first_row", "first_column", "row_tiles", "column_tiles",
+};
+
 static bool taken(const CSource *c, const char *name) {
+  for (size_t i = 0; c->cuda && i < sizeof of_loops / sizeof *of_loops; i++)
+    if (!strcmp(of_loops[i], name)) return true;
+  if (c->cuda && (!strncmp(name, "left_", 5) || !strncmp(name, "right_", 6))) return true;
   for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
     if (!strcmp(reserved[i], name)) return true;
   for (size_t i = 0; i < c->name_count; i++)
@@ -54,6 +66,7 @@ static const char *fresh(CSource *c, const char *base, int number) {
 }
 
 const char *csource_name(CSource *c, const char *base) { return fresh(c, base, 0); }
+const char *csource_variable(CSource *c, const char *base) { return fresh(c, base, 1); }
 
 // ---- begin and end
 
@@ -78,7 +91,7 @@ void csource_begin(CSource *c, Arena *arena, Kernel *kernel, bool cuda) {
   c->visited = ARENA_ARRAY(arena, uint32_t, kernel->expr_count);
   kernel_reachable(kernel, c->reached);
   count_uses(c);
-  csource_name(c, kernel->name);
+  c->function = csource_name(c, arena_print(arena, "kernel_%s", kernel->name));
   for (int i = 0; i < kernel->buffer_count; i++) c->buffer_name[i] = csource_name(c, kernel->buffers[i].name);
   for (int i = 0; i < kernel->axis_count; i++) c->axis_name[i] = csource_name(c, kernel->axes[i].name);
 }
@@ -180,6 +193,18 @@ static const char *literal(CSource *c, const Expr *expr) {
   return arena_print(c->arena, *digits == '-' ? "(%s%sf)" : "%s%sf", digits, plain ? ".0" : "");
 }
 
+// Without parentheses around the whole: "(a + b)" is "a + b".
+static const char *bare(CSource *c, const char *text) {
+  size_t length = strlen(text);
+  if (length < 2 || *text != '(' || text[length - 1] != ')') return text;
+  int depth = 0;
+  for (size_t i = 0; i + 1 < length; i++) {
+    depth += (text[i] == '(') - (text[i] == ')');
+    if (!depth) return text;
+  }
+  return arena_copy(c->arena, text + 1, length - 2);
+}
+
 // ---- accesses
 
 const char *csource_offset(CSource *c, int buffer, const ExprId *index) {
@@ -198,18 +223,11 @@ const char *csource_offset(CSource *c, int buffer, const ExprId *index) {
     if (strcmp(at, "0")) offset = arena_print(c->arena, "%s + %s", offset, at);
   }
   if (!offset) return "0";
-  size_t length = strlen(offset); // drop parentheses around the whole
-  if (*offset != '(' || offset[length - 1] != ')') return offset;
-  int depth = 0;
-  for (size_t i = 0; i + 1 < length; i++) {
-    depth += (offset[i] == '(') - (offset[i] == ')');
-    if (!depth) return offset;
-  }
-  return arena_copy(c->arena, offset + 1, length - 2);
+  return bare(c, offset);
 }
 
-static const char *convert_loaded(CSource *c, DType stored, const char *element) {
-  switch (stored) {
+const char *csource_element(CSource *c, int buffer, const char *element) {
+  switch (c->kernel->buffers[buffer].dtype) {
   case DTYPE_BOOL: return arena_print(c->arena, "(%s != 0)", element);
   case DTYPE_U8: return arena_print(c->arena, "(int)%s", element);
   case DTYPE_BF16: return arena_print(c->arena, "bf16_to_float(%s)", element);
@@ -220,12 +238,11 @@ static const char *convert_loaded(CSource *c, DType stored, const char *element)
 }
 
 const char *csource_load(CSource *c, int buffer, const char *offset) {
-  const char *element = arena_print(c->arena, "%s[%s]", c->buffer_name[buffer], offset);
-  return convert_loaded(c, c->kernel->buffers[buffer].dtype, element);
+  return csource_element(c, buffer, arena_print(c->arena, "%s[%s]", c->buffer_name[buffer], offset));
 }
 
-static const char *convert_stored(CSource *c, DType stored, const char *value) {
-  switch (stored) {
+const char *csource_stored(CSource *c, int buffer, const char *value) {
+  switch (c->kernel->buffers[buffer].dtype) {
   case DTYPE_BOOL:
   case DTYPE_U8: return arena_print(c->arena, "(unsigned char)(%s)", value);
   case DTYPE_BF16: return arena_print(c->arena, "bf16_from_float(%s)", value);
@@ -235,11 +252,10 @@ static const char *convert_stored(CSource *c, DType stored, const char *value) {
 }
 
 void csource_store(CSource *c, const Store *store, const char *value) {
-  DType dtype = c->kernel->buffers[store->buffer].dtype;
   const char *name = c->buffer_name[store->buffer];
   if (store->mode == STORE_SET) {
     csource_line(c, "%s[%s] = %s;", name, csource_offset(c, store->buffer, store->index),
-                 convert_stored(c, dtype, value));
+                 csource_stored(c, store->buffer, value));
     return;
   }
   Text inside = {0}; // an index outside of the buffer drops the value
@@ -256,7 +272,7 @@ void csource_store(CSource *c, const Store *store, const char *value) {
   const char *offset = csource_offset(c, store->buffer, store->index);
   const char *sum = arena_print(c->arena, "%s + %s", csource_load(c, store->buffer, offset), value);
   csource_line(c, "%s%s%s%s[%s] = %s;", inside.length ? "if (" : "", text_string(&inside),
-               inside.length ? ") " : "", name, offset, convert_stored(c, dtype, sum));
+               inside.length ? ") " : "", name, offset, csource_stored(c, store->buffer, sum));
   text_free(&inside);
 }
 
@@ -264,6 +280,15 @@ void csource_store(CSource *c, const Store *store, const char *value) {
 
 static bool leaf(const Expr *expr) {
   return expr->op == SCALAR_CONST || expr->op == SCALAR_AXIS || expr->op == SCALAR_SIZE;
+}
+
+// Sums and products of leaves, used once: read better where they stand than with a name.
+static bool cheap(const CSource *c, ExprId id) {
+  const Expr *expr = &c->kernel->exprs[id];
+  if (leaf(expr)) return true;
+  bool simple = expr->op == SCALAR_ADD || expr->op == SCALAR_SUB || expr->op == SCALAR_MUL;
+  return simple && expr->dtype == DTYPE_I64 && c->uses[id] <= 1 && cheap(c, expr->in[0]) &&
+         cheap(c, expr->in[1]);
 }
 
 static bool whole(const CSource *c, ExprId id) {
@@ -318,7 +343,12 @@ static const char *load(CSource *c, const Expr *expr) {
 
 static const char *spell(CSource *c, const Expr *expr) {
   const char *rule = c->cuda ? scalar_table[expr->op].cuda : scalar_table[expr->op].c;
+  const Expr *second = &c->kernel->exprs[expr->in[1]];
   switch (expr->op) {
+  case SCALAR_ADD:
+    if (second->op == SCALAR_CONST && second->dtype == DTYPE_I64 && second->number < 0)
+      return arena_print(c->arena, "(%s - %.0f)", csource_value(c, expr->in[0]), -second->number);
+    return fill(c, rule, expr);
   case SCALAR_LOAD: return load(c, expr);
   case SCALAR_DIV:
   case SCALAR_MOD: return divide(c, expr);
@@ -340,7 +370,7 @@ static void define(CSource *c, ExprId id, const char *text) {
   const char *base =
       expr->op == SCALAR_LOAD ? c->kernel->buffers[expr->buffer].name : scalar_table[expr->op].name;
   const char *name = fresh(c, base, 1);
-  csource_line(c, "const %s %s = %s;", csource_type(c, expr->dtype), name, text);
+  csource_line(c, "const %s %s = %s;", csource_type(c, expr->dtype), name, bare(c, text));
   csource_set(c, id, name);
 }
 
@@ -418,7 +448,7 @@ const char *csource_value(CSource *c, ExprId id) {
 
 static void hoist(CSource *c, ExprId id, uint32_t axes) {
   const Expr *expr = &c->kernel->exprs[id];
-  if (!id || c->value[id] || leaf(expr) || c->visited[id] == c->visit) return;
+  if (!id || c->value[id] || cheap(c, id) || c->visited[id] == c->visit) return;
   if (!(kernel_free_axes(c->kernel, id) & axes)) {
     csource_define(c, id);
     return;

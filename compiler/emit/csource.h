@@ -14,8 +14,9 @@ struct CSource {
   Arena *arena; // dies with the kernel's emission
   Kernel *kernel;
   bool cuda;
-  Text body;  // of the function
-  int indent; // in steps of two blanks
+  const char *function; // "kernel_" and the kernel's name
+  Text body;            // of the function
+  int indent;           // in steps of two blanks
   bool *reached;
   uint32_t *uses;                          // per expression: how often it is an operand
   const char **value;                      // per expression: what it is called in the open scopes, or NULL
@@ -40,7 +41,8 @@ void csource_end(CSource *c); // frees `body`
 void csource_line(CSource *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void csource_open(CSource *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void csource_close(CSource *c);
-const char *csource_name(CSource *c, const char *base); // a fresh identifier like `base`
+const char *csource_name(CSource *c, const char *base);     // a fresh identifier like `base`
+const char *csource_variable(CSource *c, const char *base); // likewise, numbered from 1
 
 const char *csource_extent(CSource *c, Extent extent);   // "768", "T", "(T + 1)"
 const char *csource_product(CSource *c, uint32_t axes);  // of extents: "B * T", "1"
@@ -53,8 +55,10 @@ void csource_set(CSource *c, ExprId id, const char *text);
 // Defines the parts of an expression that depend on none of these axes.
 void csource_hoist(CSource *c, ExprId id, uint32_t axes);
 void csource_loop(CSource *c, int axis); // opens a loop of this thread over all of an axis
-const char *csource_offset(CSource *c, int buffer, const ExprId *index); // of an element, in elements
-const char *csource_load(CSource *c, int buffer, const char *offset);    // element to value
+const char *csource_offset(CSource *c, int buffer, const ExprId *index);  // of an element, in elements
+const char *csource_load(CSource *c, int buffer, const char *offset);     // element to value
+const char *csource_element(CSource *c, int buffer, const char *element); // as it lies in memory to value
+const char *csource_stored(CSource *c, int buffer, const char *value);    // and back
 void csource_store(CSource *c, const Store *store, const char *value);
 const char *csource_initial(const CSource *c, const Expr *reduction); // what a reduction starts from
 // total op value, for a reduction's running total

@@ -56,8 +56,10 @@ const Emitter *emit_find(const char *target, Failure *failure) {
     fail(failure, "target `%.*s` has no architectures to choose from: `%s`", (int)length, target, target);
     return NULL;
   }
+  if (cuda) return &emitter_cuda;
   if (!strcmp(target, "cpu")) return find_llvm(failure);
   if (!strcmp(target, "ref")) return &emitter_ref;
+  if (!strcmp(target, "c")) return &emitter_c;
   fail(failure, "there is no target `%s`: cpu, cuda, cuda:ARCHITECTURE or ref", target);
   return NULL;
 }

@@ -156,6 +156,10 @@ static bool check_destinations(Check *check, bool *loads) {
     loads[id] = expr->op == SCALAR_LOAD || loads[expr->in[0]] || loads[expr->in[1]] || loads[expr->in[2]];
   }
   for (int i = 0; i < kernel->store_count; i++)
+    for (int k = 0; k < i; k++)
+      if (kernel->stores[i].mode == STORE_ADD && kernel->stores[i].buffer == kernel->stores[k].buffer)
+        return refuse(check, "store", (size_t)i, "another store adds to the same buffer");
+  for (int i = 0; i < kernel->store_count; i++)
     for (int k = 0; k < KERNEL_MAX_RANK; k++)
       if (kernel->stores[i].mode == STORE_SET && loads[kernel->stores[i].index[k]])
         return refuse(check, "store", (size_t)i, "its index depends on data");

@@ -1,0 +1,228 @@
+// Target cuda without a GPU: the text of every sample, executed by the simulator of the thread block, against
+// the interpreter; planted bugs that the simulator must see; and NVRTC's cubins for two architectures.
+#include "compiler/emit/cuda_emit.h"
+#include "tests/check.h"
+#include "tests/sample_kernels.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+typedef struct SimulatorBuffer { // as in cuda_simulator.h
+  void *memory;
+  size_t bytes;
+  bool writable;
+  const char *name;
+} SimulatorBuffer;
+typedef bool SimulatorFunction(long long blocks, int threads, const SimulatorBuffer *buffers, int count,
+                               const long long *sizes, char *report, size_t size);
+
+enum { WIDTHS = 3, MAX_CASES = WIDTHS * SAMPLE_COUNT };
+static const int widths[WIDTHS] = {7, 40, 132};
+
+typedef struct Case {
+  Kernel *kernel;
+  CudaShape shape;
+} Case;
+
+static bool write_file(const char *path, const char *text) {
+  FILE *file = fopen(path, "w");
+  if (!file) return false;
+  fputs(text, file);
+  return fclose(file) == 0;
+}
+
+// Compiles CUDA text as C++ under the simulator; NULL if that can not be done.
+static void *build(Arena *arena, const char *folder, const char *name, const char *text) {
+  char *source = arena_print(arena, "%s/%s.cu", folder, name),
+       *object = arena_print(arena, "%s/%s.o", folder, name);
+  char *library = arena_print(arena, "%s/%s.so", folder, name);
+  if (!write_file(source, text)) return NULL;
+  char *command = arena_print(arena,
+                              "g++ -std=c++17 -O1 -w -ffp-contract=off -fPIC -fsanitize=thread -I. -include "
+                              "tests/cuda_simulator.h -x c++ -c -o %s %s && g++ -shared -o %s %s",
+                              object, source, library, object);
+  void *handle = system(command) == 0 ? dlopen(library, RTLD_NOW) : NULL;
+  if (!handle && dlerror()) printf("%s\n", text);
+  unlink(source), unlink(object), unlink(library);
+  return handle;
+}
+
+static bool simulate(void *handle, const char *function, const Kernel *kernel, const CudaShape *shape,
+                     SampleData *data, const int64_t *symbols, char *report, size_t size) {
+  SimulatorBuffer buffers[KERNEL_MAX_BUFFERS];
+  long long sizes[SYMBOL_COUNT];
+  SimulatorFunction *run;
+  *(void **)&run = dlsym(handle, function);
+  snprintf(report, size, "no function %s", function);
+  if (!run) return false;
+  for (int i = 0; i < kernel->buffer_count; i++)
+    buffers[i] = (SimulatorBuffer){data->buffers[i], data->bytes[i], kernel->buffers[i].use != BUFFER_READ,
+                                   kernel->buffers[i].name};
+  for (int i = 0; i < SYMBOL_COUNT; i++) sizes[i] = symbols[i];
+  return run(work_count(&shape->work, symbols), shape->threads, buffers, kernel->buffer_count, sizes, report,
+             size);
+}
+
+static void check_case(void *handle, const Case *test, const int64_t *symbols) {
+  Kernel *kernel = test->kernel;
+  char report[4000], function[200];
+  SampleData expected = sample_data(kernel, symbols, 5), got = sample_data(kernel, symbols, 5);
+  kernel_interpret(kernel, expected.buffers, symbols);
+  snprintf(function, sizeof function, "simulate_kernel_%s", kernel->name);
+  bool clean = simulate(handle, function, kernel, &test->shape, &got, symbols, report, sizeof report);
+  CHECK(clean, "%s: %s", kernel->name, report);
+  double error = sample_error(kernel, &expected, &got);
+  CHECK(!clean || error <= sample_tolerance(kernel), "%s at B=%d T=%d P=%d: error %g", kernel->name,
+        (int)symbols[1], (int)symbols[2], (int)symbols[3], error);
+  sample_data_free(&expected);
+  sample_data_free(&got);
+}
+
+static void test_samples(const char *folder) {
+  static const int64_t sizes[][SYMBOL_COUNT] = {{0, 2, 5, 4, 9}, {0, 3, 1, 0, 1}, {0, 2, 67, 3, 70}};
+  Arena *arena = arena_new();
+  Case cases[MAX_CASES];
+  Text functions = {0}, text = {0};
+  int count = 0;
+  for (int w = 0; w < WIDTHS; w++)
+    for (int i = 0; i < SAMPLE_COUNT; i++) {
+      Case *test = &cases[count++];
+      test->kernel = samples[i].make(arena, widths[w]);
+      test->kernel->name = arena_print(arena, "%s_%d", samples[i].name, widths[w]);
+      cuda_function(test->kernel, NULL, &functions, &test->shape);
+      text_print(&functions, "SIMULATE(kernel_%s)\n\n", test->kernel->name);
+    }
+  cuda_helpers(text_string(&functions), &text);
+  text_print(&text, "%s", text_string(&functions));
+  void *handle = build(arena, folder, "samples", text_string(&text));
+  CHECK(handle, "the samples do not compile as C++");
+  for (int i = 0; handle && i < count;
+       i++) { // narrow ones at all sizes, the wide ones for the edges of tiles
+    int width = i / SAMPLE_COUNT;
+    if (width == 2 && cases[i].kernel->anchor != ANCHOR_DOT) continue;
+    for (int s = width == 2 ? 2 : 0; s < (width == 1 ? 2 : 3); s++) check_case(handle, &cases[i], sizes[s]);
+  }
+  if (handle) dlclose(handle);
+  text_free(&functions);
+  text_free(&text);
+  arena_free(arena);
+}
+
+// ---- what the simulator must see
+
+typedef struct Planted {
+  const char *body, *report; // of a kernel of 64 threads with x f32[64] read, y f32[64] write; NULL: none
+} Planted;
+
+static const Planted planted[] = {
+    {"y[threadIdx.x] = x[threadIdx.x];", NULL},
+    {"__shared__ float s[64]; s[threadIdx.x] = x[threadIdx.x]; __syncthreads(); y[threadIdx.x] = s[63 - "
+     "threadIdx.x];",
+     NULL},
+    {"y[threadIdx.x] = __shfl_xor_sync(0xffffffffu, x[threadIdx.x], 1);", NULL},
+    {"y[threadIdx.x] = x[threadIdx.x + 1];", "out of bounds: reads 4 bytes, 0 bytes after the end of x"},
+    {"y[threadIdx.x - 1] = x[threadIdx.x];", "out of bounds: writes 4 bytes"},
+    {"((float *)x)[threadIdx.x] = 1.0f;", "which is only read"},
+    {"__shared__ float s[64]; s[threadIdx.x] = x[threadIdx.x]; y[threadIdx.x] = s[63 - threadIdx.x];",
+     "race: "},
+    {"__shared__ float s[1]; s[0] = x[threadIdx.x]; __syncthreads(); y[threadIdx.x] = s[0];", "race: writes"},
+    {"__shared__ float s[64]; s[threadIdx.x] = 1.0f; __syncthreads(); y[threadIdx.x] = s[63 - threadIdx.x]; "
+     "s[threadIdx.x] = 2.0f;",
+     "race: writes"},
+    {"y[threadIdx.x / 2] = x[threadIdx.x];", "race: writes"},
+    {"if (threadIdx.x < 32) __syncthreads(); y[threadIdx.x] = x[threadIdx.x];",
+     "barrier: 32 threads wait at __syncthreads, 0 at a warp operation, 32 have ended"},
+    {"if (threadIdx.x != 5) y[threadIdx.x] = __shfl_xor_sync(0xffffffffu, x[threadIdx.x], 1);",
+     "31 at a warp operation"},
+    {"const float4 four = *(const float4 *)(x + 1); y[threadIdx.x] = four.x;", "misaligned: 16 bytes"},
+};
+enum { PLANTED_COUNT = sizeof planted / sizeof *planted };
+
+static void test_planted(const char *folder) {
+  Arena *arena = arena_new();
+  Text text = {0};
+  for (int i = 0; i < PLANTED_COUNT; i++)
+    text_print(&text,
+               "extern \"C\" __global__ void planted_%d(const float *__restrict__ x, float *__restrict__ y, "
+               "long long B, "
+               "long long T, long long P, long long S) {\n  %s\n}\nSIMULATE(planted_%d)\n",
+               i, planted[i].body, i);
+  void *handle = build(arena, folder, "planted", text_string(&text));
+  CHECK(handle, "the planted bugs do not compile");
+  Kernel *kernel = kernel_new(arena, "planted");
+  Extent extent = extent_constant(64);
+  kernel_buffer(kernel, "x", DTYPE_F32, 1, &extent, BUFFER_READ);
+  kernel_buffer(kernel, "y", DTYPE_F32, 1, &extent, BUFFER_WRITE);
+  CudaShape shape = {.work.count = 0, .threads = 64};
+  int64_t symbols[SYMBOL_COUNT] = {0, 1, 1, 0, 1};
+  for (int i = 0; handle && i < PLANTED_COUNT; i++) {
+    char report[4000];
+    SampleData data = sample_data(kernel, symbols, 1);
+    bool clean = simulate(handle, arena_print(arena, "simulate_planted_%d", i), kernel, &shape, &data,
+                          symbols, report, sizeof report);
+    bool expected = planted[i].report ? !clean && strstr(report, planted[i].report) : clean;
+    CHECK(expected, "%s\n  wanted: %s\n  got: %s", planted[i].body,
+          planted[i].report ? planted[i].report : "nothing", report);
+    sample_data_free(&data);
+  }
+  if (handle) dlclose(handle);
+  text_free(&text);
+  arena_free(arena);
+}
+
+// ---- NVRTC
+
+static void test_cubins(void) {
+  CudaCompiler compiler;
+  Failure failure = {0};
+  if (!cuda_compiler_open(&compiler, &failure)) {
+    SKIP("cubins: %s", failure.message);
+    return;
+  }
+  static const char *const architectures[] = {"sm_80", "sm_90a"};
+  for (int a = 0; a < 2; a++) {
+    Arena *arena = arena_new();
+    Kernel *kernels[SAMPLE_COUNT];
+    Code codes[SAMPLE_COUNT] = {0};
+    void *handle = NULL;
+    for (int i = 0; i < SAMPLE_COUNT; i++) kernels[i] = samples[i].make(arena, 40);
+    EmitOptions options = {.architecture = architectures[a], .threads = 2};
+    bool fine = emitter_cuda.compile(kernels, SAMPLE_COUNT, &options, codes, &handle, &failure);
+    CHECK(fine, "%s", failure.message);
+    for (int i = 0; fine && i < SAMPLE_COUNT; i++) {
+      CHECK(codes[i].cubin_bytes > 4 && !memcmp(codes[i].cubin, "\177ELF", 4), "%s: no cubin", codes[i].name);
+      CHECK(codes[i].registers > 0 && !codes[i].spill_bytes, "%s for %s: %d registers, %d bytes spilled",
+            codes[i].name, architectures[a], codes[i].registers, codes[i].spill_bytes);
+    }
+    if (fine) emitter_cuda.release(handle);
+    arena_free(arena);
+  }
+}
+
+static void test_bad_architecture(void) {
+  Failure failure = {0};
+  Code code;
+  void *handle;
+  static const char *const names[] = {"sm_1", "hopper", "sm_90ab", "sm_90; rm"};
+  for (int i = 0; i < 4; i++) {
+    EmitOptions options = {.architecture = names[i], .threads = 1};
+    bool fine = emitter_cuda.compile(NULL, 0, &options, &code, &handle, &failure);
+    CHECK(!fine && strstr(failure.message, "is not a CUDA architecture"), "%s: %s", names[i],
+          failure.message);
+  }
+}
+
+int main(void) {
+  char folder[] = "/tmp/vlmc-test-XXXXXX";
+  if (!mkdtemp(folder)) return 1;
+  if (system("g++ --version > /dev/null 2>&1") == 0) {
+    test_planted(folder);
+    test_samples(folder);
+  } else {
+    SKIP("simulated CUDA: no g++ on this machine");
+  }
+  rmdir(folder);
+  test_bad_architecture();
+  test_cubins();
+  return check_finish();
+}
