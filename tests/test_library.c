@@ -405,6 +405,7 @@ static void test_equations(void) {
   } rows[] = {
       {"shifted", "y[b,i,j] = x[b, i+1, j-2] for i < 4, j < 6", shifted, {2, 4, 6}},
       {"strided", "y[b,i,j] = x[b, i, 2*j + 1] for j < 3", strided, {2, 4, 3}},
+      {"strided, said twice", "y[b,i,j] = x[b, i, j + i + j - i + 1] for j < 3", strided, {2, 4, 3}},
       {"strided, size found", "y[b,i,j] = x[b, i, 2*j + 1]", strided, {2, 4, 3}},
       {"turned", "y[b,i,j] = x[b,j,i]", turned, {2, 6, 4}},
       {"convolved", "y[b,i,j] = sum[k] x[b, i, j + k - 1] * (k + 1) for j < 6, k < 3", convolved, {2, 4, 6}},

@@ -3,19 +3,33 @@
 
 #include <string.h>
 
-// ---- statements
-// --------------------------------------------------------------------------------------------------
+// ---- statements ------------------------------------------------------------------------------------------
+
+// Repetitions of repetitions, and calls of calls, end here and not in the machine's memory.
+static bool spend_step(Elaborator *elaborator, Span span) {
+  bool more = elaborator->steps < MAX_STEPS && (!elaborator->graph || elaborator->graph->count < MAX_STEPS);
+  if (more) return elaborator->steps++, true;
+  if (elaborator->steps <= MAX_STEPS)
+    error_at(elaborator->diagnostics, span, "the model has more than %d calls, statements or operations",
+             MAX_STEPS);
+  elaborator->steps = MAX_STEPS + 1;
+  return false;
+}
+
+bool repeat_count(Elaborator *elaborator, const Value *count, Span span, Extent *extent) {
+  if (!to_extent(elaborator, count, span, extent)) return false;
+  if (!extent->symbol && extent->offset <= MAX_REPEAT) return true;
+  error_at(elaborator->diagnostics, span, "what is repeated needs a constant of at most %d", MAX_REPEAT);
+  return false;
+}
 
 static bool execute_repeat(Elaborator *elaborator, Scope *scope, const Ast *repeat, Value *result) {
   Value count = evaluate(elaborator, scope, repeat->a);
   Extent extent;
   const char *path = elaborator->path;
   bool returned = false;
-  if (!to_extent(elaborator, &count, repeat->a->span, &extent)) return false;
-  if (extent.symbol || extent.offset > 1000) {
-    error_at(elaborator->diagnostics, repeat->a->span, "repeat needs a constant of at most 1000");
-    return false;
-  }
+
+  if (!repeat_count(elaborator, &count, repeat->a->span, &extent)) return false;
   int errors = elaborator->diagnostics->errors;
   for (int64_t i = 0; i < extent.offset && !returned && elaborator->diagnostics->errors == errors; i++) {
     const char *step = repeat->text ? arena_print(elaborator->arena, "%s.%d", repeat->text, (int)i)
@@ -30,6 +44,7 @@ static bool execute_repeat(Elaborator *elaborator, Scope *scope, const Ast *repe
 bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value *result) {
   for (size_t i = 0; i < block->count; i++) {
     const Ast *statement = block->list[i];
+    if (!spend_step(elaborator, statement->span)) return false;
     switch (statement->kind) {
     case AST_ASSIGN: execute_assign(elaborator, scope, statement); break;
     case AST_PARAM: execute_param(elaborator, scope, statement); break;
@@ -47,8 +62,7 @@ bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value
   return false;
 }
 
-// ---- calling
-// -----------------------------------------------------------------------------------------------------
+// ---- calling ---------------------------------------------------------------------------------------------
 
 // An error in the library is the caller's more often than not: show the call that led out of the user's file.
 static void note_call(Elaborator *elaborator, const Ast *function, const Ast *at) {
@@ -96,6 +110,8 @@ typedef struct Saved {
 
 static bool enter(Elaborator *elaborator, const Ast *at, const char *function, const char *path,
                   const Ast *site, Saved *saved) {
+
+  if (!spend_step(elaborator, at->span)) return false;
   if (++elaborator->depth > MAX_CALL_DEPTH) {
     elaborator->depth--;
     error_at(elaborator->diagnostics, at->span, "calls are nested more than %d deep (does `%s` call itself?)",
@@ -166,12 +182,15 @@ static Value apply_function(Elaborator *elaborator, const Ast *call, const Value
                   .function = ast};
   if (!map.members) map.prefix = NULL;
   Value before = arguments->count ? arguments->values[0] : value_error();
-  if (axes && (before.kind != VALUE_TENSOR || !move_axes_last(elaborator, axes, &arguments->values[0]))) {
 
-    if (before.kind != VALUE_TENSOR && before.kind != VALUE_ERROR)
-      error_at(elaborator->diagnostics, call->span, "axes are given for a function of a tensor, not of %s",
-               value_kind_name(&before));
+  if (axes && !arguments->count) {
+    error_at(elaborator->diagnostics, call->span, "`%s` is called without its argument", ast->text);
     return value_error();
+  }
+  if (axes) {
+    if (!to_tensor(elaborator, &before, DTYPE_F32, call->span)) return value_error();
+    arguments->values[0] = before;
+    if (!move_axes_last(elaborator, axes, &arguments->values[0])) return value_error();
   }
   Saved saved;
   const char *path = function->instance ? function->instance->path : elaborator->path;
@@ -308,8 +327,7 @@ Value evaluate_labelled(Elaborator *elaborator, Scope *scope, const Ast *labelle
   return call_with_label(elaborator, scope, labelled->a, labelled->text);
 }
 
-// ---- models
-// ------------------------------------------------------------------------------------------------------
+// ---- models ----------------------------------------------------------------------------------------------
 
 static Value member_value(Elaborator *elaborator, Instance *instance, const Ast *member) {
   const char *saved = elaborator->path;

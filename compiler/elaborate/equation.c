@@ -8,8 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-// ---- finding the extents
-// -------------------------------------------------------------------------------------
+// ---- finding the extents ---------------------------------------------------------------------------------
 
 static bool mentions_index(Scope *scope, const Ast *ast) {
   if (!ast) return false;
@@ -68,7 +67,8 @@ static void bind_item(Elaborator *elaborator, Scope *scope, const Ast *item, Ext
       if (unknown) return;
       unknown = variable, factor = affine.factors[i];
     } else if (extent_is_constant(variable->extent) && affine.factors[i] > 0) {
-      rest += affine.factors[i] * (variable->extent.offset - 1);
+
+      if (!add_product(&rest, affine.factors[i], variable->extent.offset - 1)) return;
     }
   }
   if (!unknown || factor < 1 || extent.offset - 1 - rest < 0) return;
@@ -171,8 +171,7 @@ static void drop_unknown(Scope *scope, size_t from) {
   scope->count = kept;
 }
 
-// ---- sums and maxima
-// -----------------------------------------------------------------------------------------
+// ---- sums and maxima -------------------------------------------------------------------------------------
 
 typedef struct Factors {
   Value list[16];
@@ -348,8 +347,7 @@ Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce) {
   return value;
 }
 
-// ---- assignments
-// ---------------------------------------------------------------------------------------------
+// ---- assignments -----------------------------------------------------------------------------------------
 
 static void declare_target(Elaborator *elaborator, Scope *scope, const Ast *item) {
   if (!item) return;
@@ -474,7 +472,13 @@ static bool merge_item(Elaborator *elaborator, Value *value, int axis, const Aff
                item->variables[i]->text, (long long)inner);
       return false;
     }
-    inner *= item->variables[i]->extent.offset;
+
+    int64_t wider = 0;
+    if (!add_product(&wider, inner, item->variables[i]->extent.offset)) {
+      error_at(elaborator->diagnostics, ast->span, "more elements than any machine holds");
+      return false;
+    }
+    inner = wider;
   }
   const char *label = source_text(elaborator, ast);
   value->node = graph_merge(elaborator->graph, value->node, axis, item->count, label);

@@ -134,15 +134,29 @@ bool to_tensor(Elaborator *elaborator, Value *value, DType dtype, Span span) {
 
 static bool is_static(const Value *value) { return value->kind == VALUE_NUMBER || value->kind == VALUE_BOOL; }
 
+static bool whole_extent(const Value *value, Extent *extent) {
+  *extent = value->extent;
+  if (value->extent.symbol) return true;
+  if (value->number != floor(value->number) || fabs(value->number) > INT32_MAX) return false;
+  *extent = extent_constant((int64_t)value->number);
+  return true;
+}
+
+// Arithmetic with a run-time size, as far as the result is one.
+static bool size_arithmetic(const char *op, const Value *x, const Value *y, Extent *extent) {
+  Extent a, b;
+  if (!whole_extent(x, &a) || !whole_extent(y, &b)) return false;
+  if (*op == '-') b.scale = -b.scale, b.offset = -b.offset;
+  if (*op == '+' || *op == '-') return extent_add(a, b, extent);
+  return *op == '*' && extent_multiply(a, b, extent);
+}
+
 static Value static_arithmetic(Elaborator *elaborator, const Ast *at, const char *op, const Value *x,
                                const Value *y) {
   Extent extent;
   if (x->extent.symbol || y->extent.symbol) {
-    Extent minus = y->extent;
-    minus.scale = -minus.scale, minus.offset = -minus.offset;
-    if (*op == '+' && extent_add(x->extent, y->extent, &extent)) return value_size(extent);
-    if (*op == '-' && extent_add(x->extent, minus, &extent)) return value_size(extent);
-    if (*op == '*' && extent_multiply(x->extent, y->extent, &extent)) return value_size(extent);
+
+    if (size_arithmetic(op, x, y, &extent)) return value_size(extent);
     return (Value){.kind = VALUE_LIST}; // the caller goes on with tensors
   }
   double a = x->number, b = y->number;

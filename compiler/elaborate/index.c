@@ -5,17 +5,38 @@
 #include <math.h>
 #include <string.h>
 
-// ---- c1*v1 + c2*v2 + .. + offset
-// -----------------------------------------------------------------------------
+enum { AFFINE_LIMIT = 1 << 30 }; // of factors and offsets: beyond is no index of a tensor
+
+// ---- c1*v1 + c2*v2 + .. + offset -------------------------------------------------------------------------
+
+static bool is_small(int64_t number) { return number >= -AFFINE_LIMIT && number <= AFFINE_LIMIT; }
+
+static bool affine_is_small(const Affine *affine) {
+  for (int i = 0; i < affine->count; i++)
+    if (!is_small(affine->factors[i])) return false;
+  return is_small(affine->offset);
+}
 
 static bool affine_add(Affine *sum, const Affine *term, int64_t sign) {
-  if (sum->count + term->count > 4) return false;
+
   for (int i = 0; i < term->count; i++) {
-    sum->variables[sum->count] = term->variables[i];
-    sum->factors[sum->count++] = sign * term->factors[i];
+    int at = 0;
+    while (at < sum->count && sum->variables[at] != term->variables[i]) at++;
+    if (at == 4) return false;
+    if (at == sum->count) sum->factors[sum->count++] = 0;
+    sum->variables[at] = term->variables[i];
+    sum->factors[at] += sign * term->factors[i];
   }
+  int kept = 0;
+  for (int i = 0; i < sum->count; i++) { // i - i
+    if (!sum->factors[i]) continue;
+    sum->variables[kept] = sum->variables[i];
+    sum->factors[kept++] = sum->factors[i];
+  }
+
+  sum->count = kept;
   sum->offset += sign * term->offset;
-  return true;
+  return affine_is_small(sum);
 }
 
 static bool affine_binary(Elaborator *elaborator, Scope *scope, const Ast *item, Affine *affine) {
@@ -36,9 +57,16 @@ static bool affine_binary(Elaborator *elaborator, Scope *scope, const Ast *item,
     if (y.count) *affine = y;
     int64_t factor = y.count ? x.offset : y.offset;
     for (int i = 0; i < affine->count; i++) affine->factors[i] *= factor;
+
     affine->offset *= factor;
-    return true;
+    return affine_is_small(affine);
   }
+}
+
+static bool affine_number(double number, Affine *affine) {
+  if (number != floor(number) || fabs(number) > AFFINE_LIMIT) return false;
+  affine->offset = (int64_t)number;
+  return true;
 }
 
 static bool affine_value(const Value *found, Value *variable, Affine *affine) {
@@ -47,17 +75,16 @@ static bool affine_value(const Value *found, Value *variable, Affine *affine) {
     affine->count = 1, affine->variables[0] = variable, affine->factors[0] = 1;
     return true;
   }
-  if (found->kind != VALUE_NUMBER || found->extent.symbol || found->number != floor(found->number))
-    return false;
-  affine->offset = (int64_t)found->number;
-  return true;
+
+  if (found->kind != VALUE_NUMBER || found->extent.symbol) return false;
+  return affine_number(found->number, affine);
 }
 
 bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine *affine) {
   *affine = (Affine){0};
   if (item->kind == AST_NUMBER) {
-    affine->offset = (int64_t)item->number;
-    return item->number == floor(item->number);
+
+    return affine_number(item->number, affine);
   }
   if (item->kind == AST_NAME) {
     Value *found = scope_find(scope, item->text);
@@ -76,8 +103,7 @@ bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine 
   return item->kind == AST_BINARY && affine_binary(elaborator, scope, item, affine);
 }
 
-// ---- reading one axis
-// ----------------------------------------------------------------------------------------
+// ---- reading one axis ------------------------------------------------------------------------------------
 
 static void rename_axis(Value *tensor, int axis, const char *name) {
   tensor->labels[axis] = name;
@@ -95,12 +121,18 @@ static Value insert_label(Value tensor, NodeId node, int axis, const char *name)
   return tensor;
 }
 
+bool add_product(int64_t *sum, int64_t a, int64_t b) {
+  int64_t product;
+  return !__builtin_mul_overflow(a, b, &product) && !__builtin_add_overflow(*sum, product, sum);
+}
+
 // Farthest element that the variables from `first` on reach, counted from where all are 0.
 static bool reach(const Affine *affine, int first, int64_t *last) {
   *last = 0;
   for (int i = first; i < affine->count; i++) {
     if (!extent_is_constant(affine->variables[i]->extent) || affine->factors[i] < 0) return false;
-    *last += affine->factors[i] * (affine->variables[i]->extent.offset - 1);
+
+    if (!add_product(last, affine->factors[i], affine->variables[i]->extent.offset - 1)) return false;
   }
   return true;
 }
@@ -197,8 +229,7 @@ static Value read_slice(Elaborator *elaborator, Scope *scope, Value tensor, int 
   return tensor;
 }
 
-// ---- picking by data
-// -----------------------------------------------------------------------------------------
+// ---- picking by data -------------------------------------------------------------------------------------
 
 // Axes that the index shares with the tensor by name run together; the index's other axes take the place of
 // the picked one.
@@ -241,8 +272,7 @@ static Value pick(Elaborator *elaborator, Value tensor, const char *label, Value
   return picked;
 }
 
-// ---- all items
-// -----------------------------------------------------------------------------------------------
+// ---- all items -------------------------------------------------------------------------------------------
 
 typedef struct Picks {
   const char *labels[MAX_RANK];

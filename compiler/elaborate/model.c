@@ -282,8 +282,7 @@ bool model_number(Model *model, const char *path, double *value) {
   }
 }
 
-// ---- graphs
-// ----------------------------------------------------------------------------------------------------
+// ---- graphs ----------------------------------------------------------------------------------------------
 
 // A parameter without axes takes those of the same name in `forward`: loss(picture, ids) repeats nothing.
 static const Ast *declared_parameter(Model *model, const Ast *parameter) {
@@ -356,7 +355,8 @@ Graph *model_graph(Model *model, const char *function) {
   Value method = *found, arguments[MAX_ARGUMENTS];
   Graph *graph = elaborator->graph = graph_new(elaborator->arena, function);
   scope_set(elaborator->arena, model->builtins, "training", value_bool(!strcmp(function, "loss")));
-  elaborator->site_count = 0;
+
+  elaborator->site_count = elaborator->steps = 0;
   elaborator->path = "";
   size_t count = method.ast->count < MAX_ARGUMENTS ? method.ast->count : MAX_ARGUMENTS;
   for (size_t i = 0; i < count; i++) arguments[i] = data_input(model, method.ast->list[i]);
@@ -367,7 +367,10 @@ Graph *model_graph(Model *model, const char *function) {
   Span span = method.ast->c->kind == AST_BLOCK ? elaborator->returned : method.ast->c->span;
   if (elaborator->diagnostics->errors == errors && to_tensor(elaborator, &result, DTYPE_F32, span))
     graph_output(graph, !strcmp(function, "loss") ? "loss" : "result", result.node, false);
+
   elaborator->graph = NULL;
+  if (elaborator->diagnostics->errors == errors && !graph->output_count)
+    die("`%s` gave no value and no message", function);
   if (elaborator->diagnostics->errors == errors) graph_check_sizes(graph, elaborator->diagnostics);
   return elaborator->diagnostics->errors > errors ? NULL : graph;
 }

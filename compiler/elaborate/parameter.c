@@ -78,7 +78,16 @@ Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, co
     error_at(elaborator->diagnostics, param->span, "a parameter has no value at compile time");
     return value_error();
   }
-  if (!parameter_type(elaborator, scope, param, &type)) return value_error();
+
+  if (++elaborator->depth > MAX_CALL_DEPTH) {
+    elaborator->depth--;
+    error_at(elaborator->diagnostics, param->span, "the axes of parameter `%s` need the parameter itself",
+             param->text);
+    return value_error();
+  }
+  bool typed = parameter_type(elaborator, scope, param, &type);
+  elaborator->depth--;
+  if (!typed) return value_error();
   const Ast *site = elaborator->site && param != elaborator->site ? elaborator->site : param;
   if (!check_site(elaborator, path, site)) return value_error();
   Input *input = graph_find_input(graph, path);

@@ -34,9 +34,7 @@ bool scope_in_equation(const Scope *scope) {
 
 Value value_error(void) { return (Value){.kind = VALUE_ERROR}; }
 
-Value value_number(double number) {
-  return (Value){.kind = VALUE_NUMBER, .number = number, .extent = extent_constant((int64_t)number)};
-}
+Value value_number(double number) { return (Value){.kind = VALUE_NUMBER, .number = number}; }
 
 Value value_size(Extent extent) {
   return (Value){.kind = VALUE_NUMBER, .number = (double)extent.offset, .extent = extent};

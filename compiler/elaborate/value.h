@@ -32,7 +32,7 @@ typedef Value Builtin(struct Elaborator *elaborator, Scope *scope, const Ast *ca
 struct Value {
   ValueKind kind;
   double number;     // NUMBER, BOOL
-  Extent extent;     // NUMBER that is a run-time size; INDEX
+  Extent extent;     // NUMBER: a run-time size, where it has a symbol; INDEX
   bool known;        // INDEX: its extent is known
   const char *text;  // STRING; INDEX: its name; PARAM: its path; LAZY: the index without an extent
   const char *label; // INDEX: the label of the axis that it was first seen on, or NULL
@@ -78,6 +78,7 @@ typedef struct Elaborator {
   const char *path;  // parameters made now get this prefix
   uint32_t calls;    // function calls so far, for origins
   int depth;         // of function calls, bounded
+  uint32_t steps;    // calls and statements so far, bounded
   struct ParamSite { // which layer application made a parameter: two different ones must not share a path
     const char *name;
     const Ast *site;
@@ -94,7 +95,7 @@ typedef struct Elaborator {
   size_t memo_count, memo_capacity;
 } Elaborator;
 
-enum { MAX_CALL_DEPTH = 64, MAX_ARGUMENTS = 24 };
+enum { MAX_CALL_DEPTH = 64, MAX_ARGUMENTS = 24, MAX_REPEAT = 1000, MAX_STEPS = 1 << 19 };
 
 // ---- scope.c
 Scope *scope_new(Arena *arena, Scope *parent);
@@ -150,6 +151,7 @@ typedef struct Affine {
   int64_t offset;
 } Affine;
 bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine *affine);
+bool add_product(int64_t *sum, int64_t a, int64_t b); // sum += a * b; false: too large
 
 void report_indices(Elaborator *elaborator, const Ast *ast, const Value *tensor, size_t items); // too many
 // What is indexed, evaluated once per equation; `scope` is the equation's own.
@@ -198,6 +200,8 @@ Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, co
 // ---- call.c: functions, layers, models
 Value evaluate_call(Elaborator *elaborator, Scope *scope, const Ast *call);
 Value evaluate_labelled(Elaborator *elaborator, Scope *scope, const Ast *labelled);
+bool repeat_count(Elaborator *elaborator, const Value *count, Span span,
+                  Extent *extent); // at most MAX_REPEAT
 // Runs statements; true when `return` was met.
 bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value *result);
 // Positional arguments, at most MAX_ARGUMENTS.

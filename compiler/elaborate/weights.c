@@ -158,7 +158,7 @@ static void check_mappings(const Check *check, Scope *scope, const Ast *block) {
     }
     Value count = evaluate(elaborator, scope, mapping->a);
     Extent extent;
-    if (!to_extent(elaborator, &count, mapping->a->span, &extent)) continue;
+    if (!repeat_count(elaborator, &count, mapping->a->span, &extent)) continue;
     for (int64_t at = 0; at < extent.offset && elaborator->diagnostics->errors == errors; at++) {
       Scope *inside = scope_new(elaborator->arena, scope);
       scope_set(elaborator->arena, inside, mapping->text, value_number((double)at));
