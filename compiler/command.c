@@ -1,6 +1,7 @@
 // What the commands share: opening the compiler, device and store, finding tokenizers, loading checkpoints.
 #include "compiler/commands.h"
 
+#include "runtime/conversation.h"
 #include "runtime/dataset.h"
 #include "runtime/files.h"
 
@@ -162,16 +163,7 @@ bool job_load_from(Job *job) {
 
 // ---- tokenizer -------------------------------------------------------------------------------------------
 
-static void add_row(TokenizerTrainer *trainer, const Row *row) {
-  if (row->caption) tokenizer_trainer_add(trainer, row->caption, strlen(row->caption));
-  if (row->text) tokenizer_trainer_add(trainer, row->text, strlen(row->text));
-  for (int i = 0; i < row->turn_count; i++) {
-    tokenizer_trainer_add(trainer, row->turns[i].prompt, strlen(row->turns[i].prompt));
-    tokenizer_trainer_add(trainer, row->turns[i].answer, strlen(row->turns[i].answer));
-  }
-}
-
-static bool add_dataset(Job *job, TokenizerTrainer *trainer, const char *name) {
+static bool add_dataset(Job *job, TokenizerTrainer *trainer, const Template *form, const char *name) {
   Dataset *dataset;
   if (!dataset_open(job->options->data, name, &dataset, &job->failure)) return false;
   bool good = true;
@@ -179,7 +171,7 @@ static bool add_dataset(Job *job, TokenizerTrainer *trainer, const char *name) {
     Arena *arena = arena_new();
     Row row = {0};
     good = dataset_row(dataset, i, arena, &row, &job->failure);
-    if (good) add_row(trainer, &row);
+    if (good) conversation_add_texts(form, &row, trainer);
     arena_free(arena);
   }
   dataset_close(dataset);
@@ -189,7 +181,7 @@ static bool add_dataset(Job *job, TokenizerTrainer *trainer, const char *name) {
 // Rows that some stage of the model trains on: what a test split holds is not looked at.
 static bool train_tokenizer(Job *job, const Template *form, const Stage *stage, int64_t vocabulary) {
   TokenizerTrainer *trainer = tokenizer_trainer_new();
-  bool good = add_dataset(job, trainer, stage->data) &&
+  bool good = add_dataset(job, trainer, form, stage->data) &&
               tokenizer_trainer_finish(trainer, (size_t)vocabulary, form->specials, form->special_count,
                                        &job->tokenizer, &job->failure);
   tokenizer_trainer_free(trainer);

@@ -219,6 +219,41 @@ void conversation_caption_prompt(const Conversation *conversation, Ids *ids) {
                  ids);
 }
 
+// How long the special token or stand-in is that `text` begins with; 0: none.
+static size_t mark_length(const Template *form, const char *text) {
+  const char *fixed[] = {"{prompt}", "{answer}", form->image_token};
+  size_t longest = 0;
+  for (size_t i = 0; i < 3 + form->special_count; i++) {
+    const char *mark = i < 3 ? fixed[i] : form->specials[i - 3];
+    size_t length = mark ? strlen(mark) : 0;
+    if (length > longest && !strncmp(text, mark, length)) longest = length;
+  }
+  return longest;
+}
+
+static void add_form_texts(const Template *form, const char *text, TokenizerTrainer *trainer) {
+  while (text && *text) {
+    size_t plain = 0;
+    while (text[plain] && !mark_length(form, text + plain)) plain++;
+    if (plain) tokenizer_trainer_add(trainer, text, plain);
+    text += plain;
+    text += *text ? mark_length(form, text) : 0;
+  }
+}
+
+void conversation_add_texts(const Template *form, const Row *row, TokenizerTrainer *trainer) {
+  if (row->text) tokenizer_trainer_add(trainer, row->text, strlen(row->text));
+  if (row->caption) {
+    add_form_texts(form, form->caption, trainer);
+    tokenizer_trainer_add(trainer, row->caption, strlen(row->caption));
+  }
+  for (int i = 0; i < row->turn_count; i++) {
+    add_form_texts(form, form->turn, trainer);
+    tokenizer_trainer_add(trainer, row->turns[i].prompt, strlen(row->turns[i].prompt));
+    tokenizer_trainer_add(trainer, row->turns[i].answer, strlen(row->turns[i].answer));
+  }
+}
+
 int32_t conversation_end(const Conversation *conversation) { return conversation->end; }
 int32_t conversation_image(const Conversation *conversation) { return conversation->image; }
 int32_t conversation_padding(const Conversation *conversation) {

@@ -43,6 +43,10 @@ void conversation_prompt(const Conversation *conversation, const Turn *turns, in
 void conversation_caption_prompt(const Conversation *conversation,
                                  Ids *ids); // Template.caption up to {answer}
 
+// Adds to a tokenizer's training what a row will be encoded as: its own texts and the template's, without
+// special tokens, so that "assistant\n" before every answer becomes one token rather than ten.
+void conversation_add_texts(const Template *form, const Row *row, TokenizerTrainer *trainer);
+
 int32_t conversation_end(const Conversation *conversation);     // the end token's id, or -1
 int32_t conversation_image(const Conversation *conversation);   // the image token's id, or -1
 int32_t conversation_padding(const Conversation *conversation); // what fills short rows: the end token, or 0

@@ -156,6 +156,26 @@ static void test_bad_templates(const Tokenizer *tokenizer, Arena *arena) {
         "%s", failure.message);
 }
 
+// The template's own words are learned with the rows': "assistant\n" takes few tokens.
+static void test_training_texts(void) {
+  TokenizerTrainer *trainer = tokenizer_trainer_new();
+  Turn turn = {"what is it?", "a bag"};
+  Row row = {.turns = &turn, .turn_count = 1};
+  for (int i = 0; i < 3; i++) conversation_add_texts(&chat, &row, trainer);
+  Tokenizer *tokenizer;
+  Failure failure;
+  CHECK(tokenizer_trainer_finish(trainer, 400, specials, 3, &tokenizer, &failure), "%s", failure.message);
+  Ids ids = {0};
+  tokenizer_encode(tokenizer, "assistant\n", 10, true, &ids);
+  CHECK(ids.count == 2, "%zu tokens", ids.count);
+  ids.count = 0;
+  tokenizer_encode(tokenizer, "<image>{answer}", 15, false, &ids);
+  CHECK(ids.count > 10, "stand-ins were learned: %zu tokens", ids.count);
+  ids_free(&ids);
+  tokenizer_free(tokenizer);
+  tokenizer_trainer_free(trainer);
+}
+
 int main(void) {
   Arena *arena = arena_new();
   Tokenizer *tokenizer = byte_tokenizer();
@@ -169,6 +189,7 @@ int main(void) {
     test_text_model(tokenizer, arena);
     test_bad_templates(tokenizer, arena);
   }
+  test_training_texts();
   tokenizer_free(tokenizer);
   arena_free(arena);
   return check_finish();
