@@ -65,7 +65,7 @@ static bool open_model(Compiler *compiler) {
     return false;
   compiler->model =
       model_open(compiler->arena, &compiler->diagnostics, &compiler->modules, &compiler->model_options);
-  return compiler->model != NULL;
+  return compiler->model && model_check_weights(compiler->model);
 }
 
 // A pass that the command line names and the pipeline has not, or NULL.

@@ -30,6 +30,7 @@ static void compile(Session *session, const char *path, const char *preset) {
   if (!ast_load(session->arena, &session->diagnostics, path, library, 2, &session->modules)) return;
   Model *model = model_open(session->arena, &session->diagnostics, &session->modules, &options);
   if (!model || !model_check_weights(model)) return;
+  if (model_has(model, "forward")) model_graph(model, "forward");
   const char *const *stages;
   size_t count = model_stage_names(model, &stages);
   for (size_t i = 0; i < count; i++) {

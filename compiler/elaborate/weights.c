@@ -181,8 +181,21 @@ static void check_instance(Check *check, const Instance *instance) {
   }
 }
 
+static bool has_weights(const Instance *instance) {
+  for (size_t i = 0; i < instance->ast->c->count; i++)
+    if (instance->ast->c->list[i]->kind == AST_WEIGHTS) return true;
+  for (size_t i = 0; i < instance->scope->count; i++) {
+    const Value *value = &instance->scope->bindings[i].value;
+    if (value->kind == VALUE_INSTANCE && value->instance->ast->kind == AST_MODEL &&
+        has_weights(value->instance))
+      return true;
+  }
+  return false;
+}
+
 bool model_check_weights(Model *model) {
   Elaborator *elaborator = &model->elaborator;
+  if (!has_weights(model->root)) return true;
   static const char *const functions[] = {"forward", "loss"};
   int errors = elaborator->diagnostics->errors;
   Check check = {.elaborator = elaborator};
