@@ -69,21 +69,10 @@ bool group_depends(Fusing *fusing, uint32_t group, uint32_t on) {
   return group != on && reaches(fusing, group, on);
 }
 
-// Does `a` reach `b` through a third group?
-static bool reaches_around(Fusing *fusing, uint32_t a, uint32_t b) {
-  const Group *group = fusing->groups[a];
-  fusing->stamp++;
-  for (size_t i = 0; i < group->inputs.count; i++) {
-    uint32_t input = group_find(fusing, group->inputs.list[i]);
-    if (input != a && input != b && reaches(fusing, input, b)) return true;
-  }
-  return false;
-}
-
-bool groups_mergeable(Fusing *fusing, uint32_t a, uint32_t b) {
+bool groups_independent(Fusing *fusing, uint32_t a, uint32_t b) {
   a = group_find(fusing, a);
   b = group_find(fusing, b);
-  return a != b && !reaches_around(fusing, a, b) && !reaches_around(fusing, b, a);
+  return a != b && !group_depends(fusing, a, b) && !group_depends(fusing, b, a);
 }
 
 void groups_merge(Fusing *fusing, uint32_t into, uint32_t from) {

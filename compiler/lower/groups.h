@@ -41,6 +41,7 @@ typedef struct Group {
   Space space;
   uint64_t rows;                     // atoms that stores run over in any case
   uint64_t inner;                    // ROW, COLUMN: atoms that reductions bind
+  uint8_t fastest;                   // the last atom of its space, along which loops run innermost
   External externals[MAX_EXTERNALS]; // values of other groups that reductions read over the whole space
   int external_count;
   NodeId leaves[GROUP_MAX_LEAVES];
@@ -81,8 +82,8 @@ uint32_t group_find(const Fusing *fusing, uint32_t group); // what it was merged
 Group *group_at(Fusing *fusing, uint32_t group);
 void group_depend(Fusing *fusing, uint32_t group, uint32_t on);
 bool group_depends(Fusing *fusing, uint32_t group, uint32_t on); // through any chain; not on itself
-// Would one group in the place of both close a circle?
-bool groups_mergeable(Fusing *fusing, uint32_t a, uint32_t b);
+// Neither depends on the other, so that one group may stand in the place of both.
+bool groups_independent(Fusing *fusing, uint32_t a, uint32_t b);
 void groups_merge(Fusing *fusing, uint32_t into, uint32_t from); // dependencies only
 void homes_add(const Fusing *fusing, Homes *homes, uint32_t group);
 void homes_add_node(const Fusing *fusing, Homes *homes, NodeId id); // its home, or what it is made of

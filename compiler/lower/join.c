@@ -26,6 +26,13 @@ bool made_from(const Fusing *fusing, NodeId id, uint32_t group) {
 
 // ---- places
 
+// What reads a value of another group may be computed again where that value is stored.
+static bool look_through(const Fusing *fusing, NodeId node, NodeId operand) {
+  if (!fusing->home[node]) return true;
+  return !fusing->home[operand] ||
+         group_find(fusing, fusing->home[operand]) == group_find(fusing, fusing->home[node]);
+}
+
 // `far`: how many nodes of other groups to look through.
 static bool locate_node(Fusing *fusing, uint32_t id, NodeId node, int far, Place *place) {
   Group *group = fusing->groups[id];
@@ -44,6 +51,7 @@ static bool locate_node(Fusing *fusing, uint32_t id, NodeId node, int far, Place
   bool found = false;
   for (int k = 0; k < op_table[node_at(fusing, node)->op].inputs; k++) {
     Place operand, result;
+    if (!look_through(fusing, node, node_at(fusing, node)->in[k])) continue;
     if (!locate_node(fusing, id, node_at(fusing, node)->in[k], far, &operand) ||
         !place_of_result(&group->space, fusing->graph, node, k, &operand, group->inner, &result))
       continue;
@@ -150,7 +158,8 @@ static void add_externals(Fusing *fusing, uint32_t id, NodeId node, const Place 
   if (is_heavy(fusing->graph, node)) return;
   for (int k = 0; k < op_table[node_at(fusing, node)->op].inputs; k++) {
     Place operand;
-    if (place_of_operand(&group->space, fusing->graph, node, place, k, &operand))
+    if (look_through(fusing, node, node_at(fusing, node)->in[k]) &&
+        place_of_operand(&group->space, fusing->graph, node, place, k, &operand))
       add_externals(fusing, id, node_at(fusing, node)->in[k], &operand, far);
   }
 }
@@ -167,6 +176,8 @@ uint32_t open_group(Fusing *fusing, NodeId id, GroupKind kind) {
   Place place;
   space_add_type(&group->space, &node_at(fusing, id)->type, &place);
   group->rows = place_mask(&place);
+  for (int i = 0; i < place.rank; i++)
+    if (place.counts[i]) group->fastest = place.atoms[i][place.counts[i] - 1];
   group->members_kept = 1;
   fusing->visit++;
   add_leaves(fusing, number, id, true);
@@ -249,7 +260,7 @@ static bool merge_rows(Fusing *fusing, uint32_t into, uint32_t from, NodeId id) 
   Place to_place, from_place;
   uint8_t atoms[SPACE_MAX_ATOMS];
   if (to->kind != of->kind || (to->kind != KIND_ROW && to->kind != KIND_COLUMN)) return false;
-  if (!merge_limits(to, of) || !groups_mergeable(fusing, into, from)) return false;
+  if (!merge_limits(to, of) || !groups_independent(fusing, into, from)) return false;
   if (!locate(fusing, into, id, &to_place) || !locate(fusing, from, id, &from_place)) return false;
   if (!map_atoms(to, of, &to_place, &from_place, atoms)) return false;
   for (NodeId node = 1; node < id; node++) {
@@ -329,7 +340,7 @@ static void vote_fastest(Fusing *fusing, Space *space, NodeId id, const Place *p
   }
   for (int k = 0; k < op_table[node_at(fusing, id)->op].inputs; k++) {
     Place operand;
-    if (place_of_operand(space, fusing->graph, id, place, k, &operand))
+    if (place_near_operand(space, fusing->graph, id, place, k, &operand))
       vote_fastest(fusing, space, node_at(fusing, id)->in[k], &operand, reduced, depth + 1, votes);
   }
 }
@@ -404,6 +415,8 @@ static void home_reduction(Fusing *fusing, NodeId id) {
   place_of_result(&group->space, fusing->graph, id, 0, &operand, 0, &place);
   group->rows = place_mask(&place);
   group->inner = reduced_mask(node, &operand);
+  for (int i = 0; i < operand.rank; i++)
+    if (operand.counts[i]) group->fastest = operand.atoms[i][operand.counts[i] - 1];
   group->reductions = group->members_kept = 1;
   group->ops = measure(fusing, id).ops;
   fusing->visit++;

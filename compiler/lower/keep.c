@@ -292,6 +292,18 @@ static double group_weight(const Keep *keep, uint32_t group) {
   return weight;
 }
 
+// Is a small value computed again and again for the elements of a much larger one? What does not change along
+// the fastest axis is not: it is computed once per row. Contractions have no such place for it.
+static bool repeated(Keep *keep, NodeId id, const Demand *by) {
+  const Group *group = group_of(keep, by->group);
+  if (node_weight(keep->fusing->graph, id) * SMALL_SHARE > group_weight(keep, by->group)) return false;
+  Place place = by->place;
+  if (group->kind == KIND_DOT || !node_at(keep, id)->type.rank || !place_refresh(&group->space, &place))
+    return true;
+  uint64_t fastest = space_whole(&group->space, (uint64_t)1 << group->fastest);
+  return (place_mask(&place) & fastest) != 0;
+}
+
 // Why a floating node is not computed by its readers; REASON_NONE: it is.
 static Reason reason_to_store(Keep *keep, NodeId id) {
   const Graph *graph = keep->fusing->graph;
@@ -306,8 +318,7 @@ static Reason reason_to_store(Keep *keep, NodeId id) {
     if (!own && !group_has_room(keep, by->group, fresh_inputs(keep, id, by->group) - 1)) return REASON_LIMIT;
     if (view && node_at(keep, id)->op != OP_CONCAT) continue;
     if (by->operand && (!work.plain || work.cost > OPERAND_COST || work.large > 1)) return REASON_BARRIER;
-    bool broadcast = node_weight(graph, id) * SMALL_SHARE <= group_weight(keep, by->group);
-    if (broadcast && work.cost > BROADCAST_COST) return REASON_READERS;
+    if (work.cost > BROADCAST_COST && repeated(keep, id, by)) return REASON_READERS;
   }
   if (view || groups < 2) return REASON_NONE;
   bool cheap = work.large ? work.large == 1 && work.cost <= SHARED_COST : work.cost <= SHARED_NO_READ;

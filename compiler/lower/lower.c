@@ -148,6 +148,45 @@ static void set_place(Lowering *lowering, NodeId id, const Place *place) {
   if (place->known && !lowering->context.places[id].known) lowering->context.places[id] = *place;
 }
 
+// The operand of a reduction whose result has a place: reduced axes take the atoms of `bound`, in order.
+static bool place_of_reduced(Lowering *lowering, NodeId id, uint64_t bound, Place *operand) {
+  const Node *node = node_at(lowering, id);
+  Space *space = &lowering->context.space;
+  Place result = lowering->context.places[id];
+  const Type *type = &node_at(lowering, node->in[0])->type;
+  *operand = (Place){.rank = (uint8_t)type->rank};
+  if (!is_reduction(node->op) || !place_refresh(space, &result)) return false;
+  bound = space_whole(space, bound);
+  for (int i = 0, kept = 0; i < type->rank; i++) {
+    if (!(reduced_axes(node) >> i & 1)) {
+      operand->counts[i] = result.counts[kept];
+      memcpy(operand->atoms[i], result.atoms[kept++], AXIS_MAX_ATOMS);
+      continue;
+    }
+    if (extent_equal(type->axes[i].extent, extent_constant(1))) continue;
+    if (!bound) return false;
+    int atom = __builtin_ctzll(bound);
+    bound &= bound - 1;
+    if (!extent_equal(space->atoms[atom].extent, type->axes[i].extent)) return false;
+    operand->counts[i] = 1;
+    operand->atoms[i][0] = (uint8_t)atom;
+  }
+  return operand->known = true;
+}
+
+// Rows of what a group reduces beside its lead, without a node that reads both: in order, if the extents
+// agree.
+static bool place_beside(Lowering *lowering, NodeId id, NodeId lead) {
+  ElementContext *context = &lowering->context;
+  Place result = context->places[lead];
+  const Type *type = &node_at(lowering, id)->type, *as = &node_at(lowering, lead)->type;
+  if (!is_reduction(node_at(lowering, id)->op) || !result.known || type->rank != as->rank) return false;
+  for (int i = 0; i < type->rank; i++)
+    if (!extent_equal(type->axes[i].extent, as->axes[i].extent)) return false;
+  context->places[id] = result;
+  return true;
+}
+
 // From the lead's place to those of all nodes around it, up and down until nothing changes.
 static void spread_places(Lowering *lowering, uint64_t fill) {
   ElementContext *context = &lowering->context;
@@ -169,8 +208,9 @@ static void spread_places(Lowering *lowering, uint64_t fill) {
       if (!context->places[id].known) continue;
       for (int k = 0; k < op_table[node->op].inputs; k++) {
         Place place;
-        if (!context->places[node->in[k]].known &&
-            place_of_operand(&context->space, context->graph, id, &context->places[id], k, &place))
+        if (context->places[node->in[k]].known) continue;
+        if (place_of_operand(&context->space, context->graph, id, &context->places[id], k, &place) ||
+            place_of_reduced(lowering, id, fill, &place))
           set_place(lowering, node->in[k], &place);
       }
     }
@@ -208,6 +248,10 @@ static void set_places(Lowering *lowering, uint32_t group) {
     set_place(lowering, lead, &place);
   }
   spread_places(lowering, fill);
+  for (size_t i = 0; i < lowering->closure.count; i++) {
+    NodeId id = lowering->closure.list[i];
+    if (!context->places[id].known && place_beside(lowering, id, lead)) spread_places(lowering, fill);
+  }
 }
 
 // ---- expressions and stores

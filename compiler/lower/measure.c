@@ -26,7 +26,7 @@ int op_cost(const Node *node) {
   case OP_RSQRT: return 4;
   case OP_CAST:
   case OP_STOP: return 0;
-  case OP_GATHER: return 2;
+  case OP_GATHER: return 5;
   default: return op_table[node->op].properties & VIEW ? 0 : 1;
   }
 }
@@ -78,8 +78,7 @@ static void count_node(Count *count, NodeId id, uint32_t scope, bool top) {
     return;
   }
   count->out.cost += op_cost(node);
-  if (op_cost(node) > 4 || node->op == OP_GATHER || node->op == OP_CONCAT || node->op == OP_SCATTER)
-    count->out.plain = false;
+  if (op_cost(node) > 4 || node->op == OP_CONCAT || node->op == OP_SCATTER) count->out.plain = false;
   if (shifts_index(graph, id)) scope = ++fusing->visit;
   for (int i = 0; i < op_table[node->op].inputs; i++) count_node(count, node->in[i], scope, false);
 }

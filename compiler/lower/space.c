@@ -237,6 +237,32 @@ bool place_of_operand(Space *space, const Graph *graph, NodeId id, const Place *
   }
 }
 
+bool place_near_operand(Space *space, const Graph *graph, NodeId id, const Place *given, int k,
+                        Place *operand) {
+  const Node *node = &graph->nodes[id];
+  Place place = *given;
+  int axis = node->attributes.axis, batch = node->attributes.batch;
+  if (place_of_operand(space, graph, id, given, k, operand)) return true;
+  if (!place_refresh(space, &place)) return false;
+  memset(operand, 0, sizeof *operand);
+  operand->rank = (uint8_t)graph->nodes[node->in[k]].type.rank;
+  switch (node->op) {
+  case OP_SLICE:
+  case OP_PAD:
+  case OP_CONCAT: *operand = place; return true;
+  case OP_WINDOW:
+    copy_axes(operand, 0, &place, 0, axis);
+    if (!concatenate(&place, axis, 2, operand, axis)) return false;
+    copy_axes(operand, axis + 1, &place, axis + 2, place.rank);
+    return operand->known = true;
+  case OP_GATHER:
+    copy_axes(operand, 0, &place, 0, batch);
+    copy_axes(operand, batch + 1, &place, graph->nodes[node->in[1]].type.rank, place.rank);
+    return operand->known = true;
+  default: return false;
+  }
+}
+
 // ---- from an operand to the node
 
 // New axes take the unused atoms of `fill` in order.

@@ -52,6 +52,9 @@ bool place_align(Space *a_space, Place *a, Space *b_space, Place *b, AtomPair *p
 // of the node's (slice, pad, reductions...); the place is then left unknown.
 bool place_of_operand(Space *space, const Graph *graph, NodeId node, const Place *place, int k,
                       Place *operand);
+// Likewise where the index is shifted or looked up on the way: which atoms move along which axis, roughly.
+bool place_near_operand(Space *space, const Graph *graph, NodeId node, const Place *place, int k,
+                        Place *operand);
 // From the place of operand `k` to the node's: elementwise operations, arrange, split, merge, reductions.
 // New axes of an arrange are matched in order with the atoms of `fill` (a mask) that are not yet used.
 bool place_of_result(Space *space, const Graph *graph, NodeId node, int k, const Place *operand,
