@@ -278,20 +278,29 @@ static void context_end(Lowering *lowering) {
     lowering->context.buffer_of_node[lowering->context.node_of_buffer[i]] = -1;
 }
 
-// One index per axis of a stored node, and the axes that its store runs over.
+// One index per axis of a place, and the kernel's axes that it runs over.
+static uint32_t place_indices(ElementContext *context, const Place *place, ExprId *index) {
+  uint32_t axes = 0;
+  for (int i = 0; i < place->rank; i++) {
+    index[i] = place_index(context, place, i);
+    for (int k = 0; k < place->counts[i]; k++) axes |= 1u << context->axis_of_atom[place->atoms[i][k]];
+  }
+  return axes;
+}
+
+// Likewise for a stored node, in a space of its own if it has no place.
 static uint32_t store_index(Lowering *lowering, NodeId id, ExprId *index) {
   ElementContext *context = &lowering->context;
   const Type *type = &node_at(lowering, id)->type;
   Place place = context->places[id];
   uint32_t axes = 0;
-  if (!place_refresh(&context->space, &place) && !space_add_type(&context->space, type, &place)) {
-    for (int i = 0; i < type->rank; i++) // a space of its own
-      index[i] = kernel_axis_value(context->kernel,
-                                   kernel_axis(context->kernel, type->axes[i].label, type->axes[i].extent));
-  } else {
-    for (int i = 0; i < type->rank; i++) index[i] = place_index(context, &place, i);
+  if (place_refresh(&context->space, &place) || space_add_type(&context->space, type, &place))
+    return place_indices(context, &place, index);
+  for (int i = 0; i < type->rank; i++) {
+    int axis = kernel_axis(context->kernel, type->axes[i].label, type->axes[i].extent);
+    index[i] = kernel_axis_value(context->kernel, axis);
+    axes |= 1u << axis;
   }
-  for (int i = 0; i < type->rank; i++) axes |= kernel_free_axes(context->kernel, index[i]);
   return axes;
 }
 
@@ -327,10 +336,7 @@ static Pending store_scatter(Lowering *lowering, NodeId id) {
   Place place;
   ExprId at[MAX_RANK] = {0};
   space_add_type(&context->space, &node_at(lowering, node->in[1])->type, &place);
-  for (int i = 0; i < place.rank; i++) {
-    at[i] = place_index(context, &place, i);
-    store.axes |= kernel_free_axes(context->kernel, at[i]);
-  }
+  store.axes = place_indices(context, &place, at);
   int batch = node->attributes.batch, indexed = node_at(lowering, node->in[0])->type.rank;
   for (int i = 0; i < node->type.rank; i++) store.index[i] = i < batch ? at[i] : at[i + indexed - batch - 1];
   store.index[batch] = kernel_cast(context->kernel, element(context, node->in[0], at), DTYPE_I64);
@@ -346,10 +352,8 @@ static Pending store_update(Lowering *lowering, NodeId id) {
   Place place;
   ExprId at[MAX_RANK] = {0};
   space_add_type(&context->space, &node_at(lowering, node->in[1])->type, &place);
-  for (int i = 0; i < place.rank; i++) {
-    at[i] = store.index[i] = place_index(context, &place, i);
-    store.axes |= kernel_free_axes(context->kernel, at[i]);
-  }
+  store.axes = place_indices(context, &place, at);
+  memcpy(store.index, at, sizeof at);
   int axis = node->attributes.axis;
   ExprId start = kernel_size(context->kernel, node->attributes.start);
   store.index[axis] = kernel_binary(context->kernel, SCALAR_ADD, at[axis], start);
