@@ -1,6 +1,7 @@
 // Target cuda without a GPU: the text of every sample, executed by the simulator of the thread block, against
 // the interpreter; planted bugs that the simulator must see; and NVRTC's cubins for two architectures.
 #include "compiler/emit/cuda_emit.h"
+#include "runtime/device.h"
 #include "tests/check.h"
 #include "tests/sample_kernels.h"
 
@@ -199,6 +200,63 @@ static void test_cubins(void) {
   }
 }
 
+// ---- a real GPU
+
+// One sample on the device: upload all buffers, launch, download all.
+static bool run_on_device(Device *device, const Kernel *kernel, Code *code, SampleData *data,
+                          const int64_t *symbols, Failure *failure) {
+  void *memory[KERNEL_MAX_BUFFERS] = {0}, *loaded = NULL;
+  Launch launch = {.code = 0, .buffer_count = kernel->buffer_count, .kernel = kernel->name};
+  Program program = {.codes = code, .code_count = 1, .launches = &launch, .launch_count = 1};
+  bool fine = device->load(device, &program, &loaded, failure);
+  for (int i = 0; fine && i < kernel->buffer_count; i++) {
+    memory[i] = device->allocate(device, data->bytes[i], failure);
+    fine = memory[i] && device->upload(device, memory[i], data->buffers[i], data->bytes[i], failure);
+  }
+  fine = fine && device->launch(device, loaded, &program, &launch, memory, symbols, failure);
+  for (int i = 0; i < kernel->buffer_count; i++) {
+    fine = fine && device->download(device, data->buffers[i], memory[i], data->bytes[i], failure);
+    device->release(device, memory[i]);
+  }
+  device->unload(device, loaded);
+  return fine;
+}
+
+static void test_device(void) {
+  Failure failure = {0};
+  Device *device = device_cuda(&failure);
+  if (!device) {
+    CHECK(failure.message[0] && !failure.internal, "no GPU, and no reason for it");
+    SKIP("kernels on a GPU: %s", failure.message);
+    return;
+  }
+  int capability = 0;
+  const char *name = strstr(device->name, "(sm_");
+  if (name) capability = atoi(name + 4);
+  static const int64_t sizes[][SYMBOL_COUNT] = {{0, 2, 5, 4, 9}, {0, 3, 1, 0, 1}, {0, 8, 131, 3, 134}};
+  for (int i = 0; i < SAMPLE_COUNT * WIDTHS; i++) {
+    Arena *arena = arena_new();
+    Kernel *kernel = samples[i / WIDTHS].make(arena, widths[i % WIDTHS]);
+    Code code = {0};
+    void *handle = NULL;
+    EmitOptions options = {.architecture = arena_print(arena, "sm_%d", capability), .threads = 1};
+    bool fine = emitter_cuda.compile(&kernel, 1, &options, &code, &handle, &failure);
+    CHECK(fine, "%s", failure.message);
+    for (int s = 0; fine && s < 3; s++) {
+      SampleData expected = sample_data(kernel, sizes[s], 9), got = sample_data(kernel, sizes[s], 9);
+      kernel_interpret(kernel, expected.buffers, sizes[s]);
+      CHECK(run_on_device(device, kernel, &code, &got, sizes[s], &failure), "%s", failure.message);
+      double error = sample_error(kernel, &expected, &got);
+      CHECK(error <= 2 * sample_tolerance(kernel), "%s on the GPU: error %g", kernel->name, error);
+      sample_data_free(&expected);
+      sample_data_free(&got);
+    }
+    if (fine) emitter_cuda.release(handle);
+    arena_free(arena);
+  }
+  device->close(device);
+}
+
 static void test_bad_architecture(void) {
   Failure failure = {0};
   Code code;
@@ -224,5 +282,6 @@ int main(void) {
   rmdir(folder);
   test_bad_architecture();
   test_cubins();
+  test_device();
   return check_finish();
 }
