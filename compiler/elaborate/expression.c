@@ -336,7 +336,11 @@ static Value evaluate_name(Elaborator *elaborator, Scope *scope, const Ast *ast)
   Value *found = scope_find(scope, ast->text);
   if (found) return in_graph(elaborator, *found);
 
-  if (scope_in_equation(scope))
+  const char *closest = strlen(ast->text) > 1 ? scope_closest(scope, ast->text, true) : NULL;
+  if (closest)
+    error_at(elaborator->diagnostics, ast->span, "nothing is called `%s` here; is `%s` meant?", ast->text,
+             closest);
+  else if (scope_in_equation(scope))
     error_at(elaborator->diagnostics, ast->span,
              "nothing is called `%s` here: it is no index on the left of this equation, "
              "nor one of a sum, max or mean around",
@@ -347,6 +351,12 @@ static Value evaluate_name(Elaborator *elaborator, Scope *scope, const Ast *ast)
 }
 
 static Value evaluate_member(Elaborator *elaborator, Scope *scope, const Ast *ast) {
+
+  if (ast->a->kind == AST_NAME && !scope_find(scope, ast->a->text)) {
+    error_at(elaborator->diagnostics, ast->a->span, "nothing is called `%s` here; a module needs `import %s`",
+             ast->a->text, ast->a->text);
+    return value_error();
+  }
   Value object = evaluate(elaborator, scope, ast->a);
   if (object.kind == VALUE_ERROR) return object;
   Scope *inside = object.kind == VALUE_MODULE     ? object.scope
@@ -359,8 +369,11 @@ static Value evaluate_member(Elaborator *elaborator, Scope *scope, const Ast *as
   }
   for (size_t i = 0; i < inside->count; i++)
     if (!strcmp(inside->bindings[i].name, ast->text)) return in_graph(elaborator, inside->bindings[i].value);
-  error_at(elaborator->diagnostics, ast->span, "`%s` has no member `%s`", source_text(elaborator, ast->a),
-           ast->text);
+
+  const char *closest = scope_closest(inside, ast->text, false);
+  error_at(elaborator->diagnostics, ast->span, "`%s` has no member `%s`%s%s%s",
+           source_text(elaborator, ast->a), ast->text, closest ? "; is `" : "", closest ? closest : "",
+           closest ? "` meant?" : "");
   return value_error();
 }
 

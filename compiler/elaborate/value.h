@@ -99,8 +99,9 @@ enum { MAX_CALL_DEPTH = 64, MAX_ARGUMENTS = 24, MAX_REPEAT = 1000, MAX_STEPS = 1
 
 // ---- scope.c
 Scope *scope_new(Arena *arena, Scope *parent);
-void scope_set(Arena *arena, Scope *scope, const char *name, Value value); // replaces in the same scope
-Value *scope_find(Scope *scope, const char *name);                         // outwards; NULL: none
+void scope_set(Arena *arena, Scope *scope, const char *name, Value value);      // replaces in the same scope
+Value *scope_find(Scope *scope, const char *name);                              // outwards; NULL: none
+const char *scope_closest(const Scope *scope, const char *name, bool outwards); // most alike, or NULL
 bool scope_in_equation(const Scope *scope);
 Value value_error(void);
 Value value_number(double number);
