@@ -17,7 +17,6 @@ enum {
   LINES_RIGHT = 512 << 10, // bytes of packed right operand: left operand read in place
   PANEL_RIGHT = 1 << 20,   //   left operand packed
   SUMS_BYTES = 1 << 20,    // sums between blocks of the contraction
-  FEW_ROWS = 8,            // up to so many rows lines are multiplied as they lie
 };
 
 // What is known when the function runs.
@@ -36,6 +35,7 @@ typedef struct Gemm {
   Dot dot;
   Sizes sizes;
   bool left_in_place;
+  LLVMValueRef few, many; // i1: lines are multiplied as they lie, or in tiles; NULL: never
 } Gemm;
 
 // A part of the result: columns and rows [begin, end) of one batch entry.
@@ -79,11 +79,6 @@ static LLVMValueRef round_up(Gemm *gemm, LLVMValueRef x, int64_t multiple) {
 static LLVMValueRef floats(Gemm *gemm, LLVMValueRef base, LLVMValueRef index) {
   return llvm_offset(gemm->emit, base, gemm->emit->f32, index);
 }
-static bool constant(LLVMValueRef value, int64_t *number) {
-  if (!LLVMIsAConstantInt(value)) return false;
-  *number = LLVMConstIntGetSExtValue(value);
-  return true;
-}
 
 static LLVMValueRef scratch(Gemm *gemm, int64_t bytes) {
   return llvm_offset(gemm->emit, gemm->emit->scratch, gemm->emit->i8,
@@ -116,12 +111,16 @@ static void set_scratch(Gemm *gemm) {
   Sizes *sizes = &gemm->sizes;
   int64_t depth = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH, at_once, depths = 2, chunk;
   int64_t width = gemm->dot.width, tile = width * gemm->dot.tile_rows * 4;
-  constant(sizes->depth, &depth);
-  constant(sizes->depths, &depths);
+  dot_constant(sizes->depth, &depth);
+  dot_constant(sizes->depths, &depths);
   int64_t right = width * depth * 4, limit = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
-  right = constant(sizes->panels_at_once, &at_once) ? right * at_once : right > limit ? right : limit;
-  int64_t sums = SUMS_BYTES + limit / gemm->dot.lanes * GROUP_ROWS; // a row more than fits, rounded up
-  if (constant(sizes->panels_at_once, &at_once) && constant(sizes->chunk, &chunk))
+  right = dot_constant(sizes->panels_at_once, &at_once) ? right * at_once : right > limit ? right : limit;
+  // A row more than fits, rounded up to groups; with several blocks each is more than half as deep as it can
+  // be.
+  int64_t deepest = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH;
+  int64_t row = (limit > right ? limit : right) / (deepest / 2);
+  int64_t sums = SUMS_BYTES + row * GROUP_ROWS;
+  if (dot_constant(sizes->panels_at_once, &at_once) && dot_constant(sizes->chunk, &chunk))
     sums = chunk * at_once * width * 4;
   sizes->right = scratch(gemm, right);
   sizes->left = gemm->left_in_place ? NULL : scratch(gemm, GROUP_ROWS * depth * 4);
@@ -151,34 +150,20 @@ static void set_units(Gemm *gemm) {
 
 // ---- after the contraction
 
+typedef struct Finish {
+  Gemm *gemm;
+  LLVMValueRef sums;
+} Finish;
+
 // The stores for lanes whose contraction lies at `sums`. All values before all stores: kernel.h,
 // BUFFER_UPDATE.
-static void finish_lanes(Gemm *gemm, Scope *scope, LLVMValueRef sums, int lanes, LLVMValueRef mask) {
-  Emit *emit = gemm->emit;
-  llvm_inject(emit, scope, gemm->dot.expr, llvm_read(emit, DTYPE_F32, sums, lanes, mask));
+static void finish_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
+                         LLVMValueRef mask) {
+  Finish *finish = context;
+  LLVMValueRef address = floats(finish->gemm, finish->sums, offset);
+  llvm_inject(emit, scope, finish->gemm->dot.expr, llvm_read(emit, DTYPE_F32, address, lanes, mask));
   for (int i = 0; i < emit->kernel->store_count; i++) llvm_value(emit, scope, emit->kernel->stores[i].value);
   for (int i = 0; i < emit->kernel->store_count; i++) llvm_store(emit, scope, &emit->kernel->stores[i]);
-}
-
-static void finish_run(Gemm *gemm, DotRuns *runs, LLVMValueRef sums) {
-  Emit *emit = gemm->emit;
-  int lanes = gemm->dot.lanes;
-  if (runs->axis < 0) {
-    finish_lanes(gemm, runs->scope, sums, 1, NULL);
-    return;
-  }
-  LLVMValueRef count = subtract(gemm, runs->last, runs->first);
-  LLVMValueRef whole = LLVMBuildAnd(emit->builder, count, number(gemm, -lanes), "");
-  Loop loop = llvm_loop_open(emit, number(gemm, 0), whole, lanes);
-  llvm_bind_lanes(loop.scope, runs->axis, add(gemm, runs->first, loop.index), 1, lanes, NULL);
-  finish_lanes(gemm, loop.scope, floats(gemm, sums, loop.index), lanes, NULL);
-  llvm_loop_close(emit, &loop);
-  LLVMValueRef rest = subtract(gemm, count, whole);
-  Branch tail = llvm_branch_open(emit, compare(gemm, LLVMIntSGT, rest, number(gemm, 0)));
-  LLVMValueRef mask = llvm_tail_mask(emit, rest, lanes);
-  llvm_bind_lanes(tail.scope, runs->axis, add(gemm, runs->first, whole), 1, lanes, mask);
-  finish_lanes(gemm, tail.scope, floats(gemm, sums, whole), lanes, mask);
-  llvm_branch_close(emit, &tail);
 }
 
 // A finished tile, whose sums lie `width` to a row.
@@ -190,24 +175,27 @@ static void finish_tile(Gemm *gemm, const Region *tile, LLVMValueRef sums) {
       multiply(gemm, subtract(gemm, row.index, tile->row_begin), number(gemm, gemm->dot.width));
   DotRuns runs = dot_runs_open(emit, &gemm->dot.columns, tile->column_begin, tile->column_end);
   LLVMValueRef offset = add(gemm, line, subtract(gemm, runs.flat, tile->column_begin));
-  finish_run(gemm, &runs, floats(gemm, sums, offset));
+  Finish finish = {gemm, floats(gemm, sums, offset)};
+  dot_runs_pieces(emit, &runs, finish_piece, &finish);
   dot_runs_close(emit, &runs);
   llvm_loop_close(emit, &row);
 }
 
 // ---- tiles
 
-// The function for as many vectors as `columns` need.
+// The function for as many vectors as `columns` need; of those that the number of columns can lead to.
 static LLVMValueRef tile_function(Gemm *gemm, LLVMValueRef columns) {
-  int64_t known, lanes = gemm->dot.lanes, width = gemm->dot.width;
-  LLVMValueRef function = dot_tile_function(gemm->emit, &gemm->dot, gemm->left_in_place, DOT_VECTORS);
-  bool exact = constant(gemm->dot.columns.size, &known);
-  for (int vectors = DOT_VECTORS - 1; vectors >= 1; vectors--) {
-    int64_t last = exact ? (known - 1) % width + 1 : 0; // columns of the last panel
-    if (exact && (last + lanes - 1) / lanes != vectors) continue;
+  int64_t total, lanes = gemm->dot.lanes, width = gemm->dot.width;
+  bool known = dot_constant(gemm->dot.columns.size, &total);
+  int64_t last = known ? (total + width - 1) % width + 1 : 0; // columns of the last panel
+  LLVMValueRef function = NULL;
+  for (int vectors = DOT_VECTORS; vectors >= 1; vectors--) {
+    bool needed = known ? (vectors == DOT_VECTORS && total >= width) || (last + lanes - 1) / lanes == vectors
+                        : vectors == 1 || vectors == DOT_VECTORS;
+    if (!needed) continue;
     LLVMValueRef narrow = dot_tile_function(gemm->emit, &gemm->dot, gemm->left_in_place, vectors);
     LLVMValueRef fits = compare(gemm, LLVMIntSLE, columns, number(gemm, vectors * lanes));
-    function = choose(gemm, fits, narrow, function);
+    function = function ? choose(gemm, fits, narrow, function) : narrow;
   }
   return function;
 }
@@ -233,44 +221,131 @@ static void finish_if_last(Gemm *gemm, const Block *block, const Region *tile, L
   llvm_branch_close(gemm->emit, &branch);
 }
 
-// All panels of `part` against the rows of one group; `chunk` is the region whose sums are kept.
+// Few rows: every line of the right operand is read once, where it lies. left: pointers to lines.
+static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
+                           LLVMValueRef sums) {
+  Emit *emit = gemm->emit;
+  const Kernel *kernel = emit->kernel;
+  int at_once = dot_lines_at_once(emit);
+  DType dtype = kernel->buffers[kernel->exprs[gemm->dot.right.expr].buffer].dtype;
+  LLVMValueRef function = dot_lines_function(emit, dtype, DTYPE_F32), width = number(gemm, gemm->dot.width);
+  LLVMValueRef lines = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)at_once));
+  Loop column = llvm_loop_open(emit, tile->column_begin, tile->column_end, at_once);
+  dot_lines(emit, &gemm->dot, &gemm->dot.right, column.index, tile->column_end, block->begin, at_once, lines);
+  Loop row = llvm_loop_open(emit, number(gemm, 0), subtract(gemm, tile->row_end, tile->row_begin), 1);
+  LLVMValueRef place =
+      add(gemm, multiply(gemm, row.index, width), subtract(gemm, column.index, tile->column_begin));
+  LLVMValueRef line = llvm_get(emit, emit->pointer, llvm_offset(emit, left, emit->pointer, row.index));
+  LLVMValueRef arguments[] = {lines, line, subtract(gemm, block->end, block->begin),
+                              floats(gemm, sums, place), not_first(gemm, block)};
+  dot_call(emit, function, arguments, 5);
+  llvm_loop_close(emit, &row);
+  llvm_loop_close(emit, &column);
+}
+
+// A tile of at least `few` rows: panels of the right operand.
+static void multiply_tile(Gemm *gemm, const Region *tile, const Region *group, const Block *block,
+                          LLVMValueRef left, LLVMValueRef right, LLVMValueRef sums) {
+  LLVMValueRef function = tile_function(gemm, subtract(gemm, tile->column_end, tile->column_begin));
+  if (!gemm->left_in_place) {
+    LLVMValueRef lanes = number(gemm, gemm->dot.lanes);
+    LLVMValueRef from_begin = subtract(gemm, tile->row_begin, group->row_begin);
+    LLVMValueRef panel = divide(gemm, from_begin, lanes);
+    LLVMValueRef within = subtract(gemm, from_begin, multiply(gemm, panel, lanes));
+    LLVMValueRef stride = multiply(gemm, gemm->sizes.depth, lanes);
+    left = floats(gemm, gemm->sizes.left, add(gemm, multiply(gemm, panel, stride), within));
+  }
+  LLVMValueRef arguments[] = {left, right, sums, subtract(gemm, block->end, block->begin),
+                              not_first(gemm, block)};
+  dot_call(gemm->emit, function, arguments, 5);
+}
+
+// Pointers to the tile's lines of the left operand: where they lie, or where they were evaluated to.
+static void left_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef pointers) {
+  Emit *emit = gemm->emit;
+  if (gemm->left_in_place) {
+    dot_lines(emit, &gemm->dot, &gemm->dot.left, tile->row_begin, tile->row_end, block->begin,
+              gemm->dot.tile_rows, pointers);
+    return;
+  }
+  for (int r = 0; r < gemm->dot.tile_rows; r++)
+    LLVMBuildStore(emit->builder,
+                   floats(gemm, gemm->sizes.left, multiply(gemm, gemm->sizes.depth, number(gemm, r))),
+                   llvm_offset(emit, pointers, emit->pointer, number(gemm, r)));
+}
+
+// All panels of the group's columns against its rows; `chunk` is the region whose sums are kept.
 static void multiply_group(Gemm *gemm, const Region *chunk, const Region *group, const Block *block,
                            LLVMValueRef pointers) {
   Emit *emit = gemm->emit;
   Sizes *sizes = &gemm->sizes;
-  LLVMValueRef width = number(gemm, gemm->dot.width), lanes = number(gemm, gemm->dot.lanes);
-  LLVMValueRef count = subtract(gemm, block->end, block->begin), zero = number(gemm, 0);
+  LLVMValueRef width = number(gemm, gemm->dot.width), rows = number(gemm, gemm->dot.tile_rows);
   Loop panel = llvm_loop_open(emit, group->column_begin, group->column_end, gemm->dot.width);
-  LLVMValueRef column_end = minimum(gemm, add(gemm, panel.index, width), group->column_end);
   LLVMValueRef panel_number = divide(gemm, subtract(gemm, panel.index, group->column_begin), width);
   LLVMValueRef right =
       floats(gemm, sizes->right, multiply(gemm, panel_number, multiply(gemm, sizes->depth, width)));
-  LLVMValueRef function = tile_function(gemm, subtract(gemm, column_end, panel.index));
   Loop row = llvm_loop_open(emit, group->row_begin, group->row_end, gemm->dot.tile_rows);
-  LLVMValueRef row_end =
-      minimum(gemm, add(gemm, row.index, number(gemm, gemm->dot.tile_rows)), group->row_end);
+  Region tile = {panel.index, minimum(gemm, add(gemm, panel.index, width), group->column_end), row.index,
+                 minimum(gemm, add(gemm, row.index, rows), group->row_end)};
   LLVMValueRef place =
       add(gemm, multiply(gemm, subtract(gemm, row.index, chunk->row_begin), sizes->panels_at_once),
-          multiply(gemm, panel_number, number(gemm, gemm->dot.tile_rows)));
+          multiply(gemm, panel_number, rows));
   LLVMValueRef single = compare(gemm, LLVMIntEQ, sizes->depths, number(gemm, 1));
-  LLVMValueRef sums = floats(gemm, sizes->sums, multiply(gemm, choose(gemm, single, zero, place), width));
-  LLVMValueRef left = pointers;
-  if (gemm->left_in_place) {
-    dot_lines(emit, &gemm->dot, &gemm->dot.left, row.index, group->row_end, block->begin, gemm->dot.tile_rows,
-              pointers);
-  } else {
-    LLVMValueRef from_begin = subtract(gemm, row.index, group->row_begin);
-    LLVMValueRef left_panel = divide(gemm, from_begin, lanes);
-    LLVMValueRef within = subtract(gemm, from_begin, multiply(gemm, left_panel, lanes));
-    left = floats(gemm, sizes->left,
-                  add(gemm, multiply(gemm, left_panel, multiply(gemm, sizes->depth, lanes)), within));
+  LLVMValueRef sums =
+      floats(gemm, sizes->sums, multiply(gemm, choose(gemm, single, number(gemm, 0), place), width));
+  if (gemm->left_in_place || gemm->few) left_lines(gemm, &tile, block, pointers);
+  if (gemm->few) {
+    Branch few = llvm_branch_open(emit, gemm->few);
+    multiply_lines(gemm, &tile, block, pointers, sums);
+    llvm_branch_close(emit, &few);
   }
-  LLVMValueRef arguments[] = {left, right, sums, count, not_first(gemm, block)};
-  dot_call(emit, function, arguments, 5);
-  Region tile = {panel.index, column_end, row.index, row_end};
+  if (gemm->many) {
+    Branch many = llvm_branch_open(emit, gemm->many);
+    multiply_tile(gemm, &tile, group, block, pointers, right, sums);
+    llvm_branch_close(emit, &many);
+  }
   finish_if_last(gemm, block, &tile, sums);
   llvm_loop_close(emit, &row);
   llvm_loop_close(emit, &panel);
+}
+
+// What the tiles of a group read of the left operand, where that is not what lies in memory.
+static void prepare_left(Gemm *gemm, const Region *group, const Block *block) {
+  Emit *emit = gemm->emit;
+  LLVMValueRef depth = gemm->sizes.depth;
+  if (gemm->left_in_place) return;
+  if (gemm->few) {
+    Branch few = llvm_branch_open(emit, gemm->few);
+    dot_evaluate_lines(emit, &gemm->dot, &gemm->dot.left, group->row_begin, group->row_end, block->begin,
+                       block->end, gemm->sizes.left, depth);
+    llvm_branch_close(emit, &few);
+  }
+  if (gemm->many) {
+    Branch many = llvm_branch_open(emit, gemm->many);
+    DotPanels panels = {.base = gemm->sizes.left,
+                        .begin = group->row_begin,
+                        .end = group->row_end,
+                        .k_begin = block->begin,
+                        .k_end = block->end,
+                        .width = gemm->dot.lanes};
+    panels.panel_stride = multiply(gemm, depth, number(gemm, panels.width));
+    dot_pack(emit, &gemm->dot, &gemm->dot.left, &panels);
+    llvm_branch_close(emit, &many);
+  }
+}
+
+static void prepare_right(Gemm *gemm, const Region *chunk, const Block *block) {
+  if (!gemm->many) return;
+  Branch many = llvm_branch_open(gemm->emit, gemm->many);
+  DotPanels panels = {.base = gemm->sizes.right,
+                      .begin = chunk->column_begin,
+                      .end = chunk->column_end,
+                      .k_begin = block->begin,
+                      .k_end = block->end,
+                      .width = gemm->dot.width};
+  panels.panel_stride = multiply(gemm, gemm->sizes.depth, number(gemm, panels.width));
+  dot_pack(gemm->emit, &gemm->dot, &gemm->dot.right, &panels);
+  llvm_branch_close(gemm->emit, &many);
 }
 
 static void multiply_rows(Gemm *gemm, const Region *chunk, const Block *block, LLVMValueRef pointers) {
@@ -279,16 +354,7 @@ static void multiply_rows(Gemm *gemm, const Region *chunk, const Block *block, L
   Region group = *chunk;
   group.row_begin = rows.index;
   group.row_end = minimum(gemm, add(gemm, rows.index, number(gemm, GROUP_ROWS)), chunk->row_end);
-  if (!gemm->left_in_place) {
-    DotPanels panels = {.base = gemm->sizes.left,
-                        .begin = group.row_begin,
-                        .end = group.row_end,
-                        .k_begin = block->begin,
-                        .k_end = block->end,
-                        .width = gemm->dot.lanes};
-    panels.panel_stride = multiply(gemm, gemm->sizes.depth, number(gemm, panels.width));
-    dot_pack(emit, &gemm->dot, &gemm->dot.left, &panels);
-  }
+  prepare_left(gemm, &group, block);
   multiply_group(gemm, chunk, &group, block, pointers);
   llvm_loop_close(emit, &rows);
 }
@@ -296,9 +362,8 @@ static void multiply_rows(Gemm *gemm, const Region *chunk, const Block *block, L
 static void multiply_region(Gemm *gemm, const Region *region) {
   Emit *emit = gemm->emit;
   Sizes *sizes = &gemm->sizes;
-  LLVMValueRef zero = number(gemm, 0), pointers = NULL;
-  if (gemm->left_in_place)
-    pointers = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)gemm->dot.tile_rows));
+  LLVMValueRef zero = number(gemm, 0);
+  LLVMValueRef pointers = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)gemm->dot.tile_rows));
   LLVMValueRef wide = multiply(gemm, sizes->panels_at_once, number(gemm, gemm->dot.width));
   LLVMValueRef strips = pieces(gemm, subtract(gemm, region->column_end, region->column_begin), wide);
   Loop strip = llvm_loop_open(emit, zero, strips, 1);
@@ -311,76 +376,26 @@ static void multiply_region(Gemm *gemm, const Region *region) {
   chunk.row_end = minimum(gemm, add(gemm, chunk.row_begin, sizes->chunk), region->row_end);
   Loop depth = llvm_loop_open(emit, zero, sizes->depths, 1);
   Block block = block_of(gemm, depth.index);
-  DotPanels panels = {.base = sizes->right,
-                      .begin = chunk.column_begin,
-                      .end = chunk.column_end,
-                      .k_begin = block.begin,
-                      .k_end = block.end,
-                      .width = gemm->dot.width};
-  panels.panel_stride = multiply(gemm, sizes->depth, number(gemm, panels.width));
-  dot_pack(emit, &gemm->dot, &gemm->dot.right, &panels);
+  prepare_right(gemm, &chunk, &block);
   multiply_rows(gemm, &chunk, &block, pointers);
   llvm_loop_close(emit, &depth);
   llvm_loop_close(emit, &rows);
   llvm_loop_close(emit, &strip);
 }
 
-// ---- few rows: every line of the right operand is read once, where it lies
-
-static void multiply_lines(Gemm *gemm, const Region *region) {
-  Emit *emit = gemm->emit;
-  Sizes *sizes = &gemm->sizes;
-  const Kernel *kernel = emit->kernel;
-  Dot *dot = &gemm->dot;
-  int at_once = dot_lines_at_once(emit);
-  DType right = kernel->buffers[kernel->exprs[dot->right.expr].buffer].dtype;
-  LLVMValueRef stride = number(gemm, LINES_DEPTH), width = number(gemm, dot->width);
-  LLVMValueRef left = scratch(gemm, (int64_t)FEW_ROWS * LINES_DEPTH * 4);
-  LLVMValueRef sums = scratch(gemm, (int64_t)FEW_ROWS * dot->width * 4);
-  LLVMValueRef pointers = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)at_once));
-  LLVMValueRef function = dot_lines_function(emit, right, DTYPE_F32);
-  Loop panel = llvm_loop_open(emit, region->column_begin, region->column_end, dot->width);
-  LLVMValueRef column_end = minimum(gemm, add(gemm, panel.index, width), region->column_end);
-  Loop depth = llvm_loop_open(emit, number(gemm, 0), sizes->depths, 1);
-  Block block = block_of(gemm, depth.index);
-  dot_evaluate_lines(emit, dot, &dot->left, region->row_begin, region->row_end, block.begin, block.end, left,
-                     stride);
-  Loop column = llvm_loop_open(emit, panel.index, column_end, at_once);
-  dot_lines(emit, dot, &dot->right, column.index, column_end, block.begin, at_once, pointers);
-  Loop row = llvm_loop_open(emit, region->row_begin, region->row_end, 1);
-  LLVMValueRef from_begin = subtract(gemm, row.index, region->row_begin);
-  LLVMValueRef place =
-      add(gemm, multiply(gemm, from_begin, width), subtract(gemm, column.index, panel.index));
-  LLVMValueRef arguments[] = {pointers, floats(gemm, left, multiply(gemm, from_begin, stride)),
-                              subtract(gemm, block.end, block.begin), floats(gemm, sums, place),
-                              not_first(gemm, &block)};
-  dot_call(emit, function, arguments, 5);
-  llvm_loop_close(emit, &row);
-  llvm_loop_close(emit, &column);
-  Region tile = {panel.index, column_end, region->row_begin, region->row_end};
-  finish_if_last(gemm, &block, &tile, sums);
-  llvm_loop_close(emit, &depth);
-  llvm_loop_close(emit, &panel);
-}
-
 // ---- regions of the tasks
 
-static void emit_region(Gemm *gemm, const Region *region) {
-  Emit *emit = gemm->emit;
+// Which of the two ways of multiplying there are, and when.
+static void set_ways(Gemm *gemm) {
   int64_t rows;
-  LLVMValueRef few = compare(gemm, LLVMIntSLE, gemm->dot.rows.size, number(gemm, FEW_ROWS));
-  bool known = constant(gemm->dot.rows.size, &rows);
-  bool lines = gemm->dot.right.lines && !(known && rows > FEW_ROWS);
-  if (lines) {
-    Branch branch = llvm_branch_open(emit, few);
-    multiply_lines(gemm, region);
-    llvm_branch_close(emit, &branch);
-  }
-  if (lines && known) return;
-  LLVMValueRef many = lines ? LLVMBuildNot(emit->builder, few, "") : LLVMConstInt(emit->i1, 1, false);
-  Branch branch = llvm_branch_open(emit, many);
-  multiply_region(gemm, region);
-  llvm_branch_close(emit, &branch);
+  LLVMValueRef limit = number(gemm, gemm->dot.tile_rows), always = LLVMConstInt(gemm->emit->i1, 1, false);
+  bool known = dot_constant(gemm->dot.rows.size, &rows), few = !known || rows <= gemm->dot.tile_rows;
+  if (gemm->dot.right.lines && few)
+    gemm->few = known ? always : compare(gemm, LLVMIntSLE, gemm->dot.rows.size, limit);
+  if (!gemm->few)
+    gemm->many = always;
+  else if (!known)
+    gemm->many = LLVMBuildNot(gemm->emit->builder, gemm->few, "");
 }
 
 // Units [begin, end) of one batch entry are a piece of one panel's rows, whole panels, and a piece of one
@@ -415,6 +430,7 @@ bool llvm_dot(Emit *emit) {
   const Expr *left = &emit->kernel->exprs[gemm.dot.left.expr];
   gemm.left_in_place = gemm.dot.left.lines && emit->kernel->buffers[left->buffer].dtype == DTYPE_F32;
   emit->work = (Work){.count = 1, .terms = {{extent_constant(DOT_TASKS), 1}}};
+  set_ways(&gemm);
   set_units(&gemm);
   set_depth(&gemm);
   set_scratch(&gemm);
@@ -434,7 +450,7 @@ bool llvm_dot(Emit *emit) {
   LLVMValueRef some_columns = compare(&gemm, LLVMIntSLT, region.column_begin, region.column_end);
   LLVMValueRef some_rows = compare(&gemm, LLVMIntSLT, region.row_begin, region.row_end);
   Branch any = llvm_branch_open(emit, LLVMBuildAnd(emit->builder, some_columns, some_rows, ""));
-  emit_region(&gemm, &region);
+  multiply_region(&gemm, &region);
   llvm_branch_close(emit, &any);
   llvm_loop_close(emit, &part);
   llvm_loop_close(emit, &batch);

@@ -65,6 +65,14 @@ typedef struct DotRuns {
 } DotRuns;
 DotRuns dot_runs_open(Emit *emit, const DotIndex *index, LLVMValueRef begin, LLVMValueRef end);
 void dot_runs_close(Emit *emit, DotRuns *runs);
+// The run in vectors: `piece` emits code for lanes from the run's element `offset` on, bound in `scope`. Runs
+// begin at multiples of the lanes wherever a set has one digit.
+typedef void DotPiece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
+                      LLVMValueRef mask);
+void dot_runs_pieces(Emit *emit, const DotRuns *runs, DotPiece *piece, void *context);
+bool dot_constant(LLVMValueRef value, int64_t *number);
+// Is the set one digit whose length is known to be a multiple?
+bool dot_multiple_of(const DotIndex *index, int64_t multiple);
 
 // ---- llvm_dot_pack.c
 // Panels of `width` elements of an operand's own index side by side, for each step of the contraction:

@@ -13,28 +13,22 @@ static LLVMValueRef multiply(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
   return LLVMBuildNSWMul(emit->builder, x, y, "");
 }
 
-// The operand's values along `runs`, from its first to its last, to memory from `base` on. Full vectors and
-// the masked rest are code of their own: masks cost.
-static void evaluate_run(Emit *emit, const Dot *dot, const DotOperand *operand, const DotRuns *runs,
-                         LLVMValueRef base) {
-  if (runs->axis < 0) {
-    llvm_write(emit, DTYPE_F32, base, llvm_value(emit, runs->scope, operand->expr), 1, NULL);
-    return;
-  }
-  LLVMValueRef count = subtract(emit, runs->last, runs->first);
-  LLVMValueRef whole = LLVMBuildAnd(emit->builder, count, llvm_i64(emit, -dot->lanes), "");
-  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), whole, dot->lanes);
-  llvm_bind_lanes(loop.scope, runs->axis, add(emit, runs->first, loop.index), 1, dot->lanes, NULL);
-  llvm_write(emit, DTYPE_F32, llvm_offset(emit, base, emit->f32, loop.index),
-             llvm_vector(emit, loop.scope, operand->expr), dot->lanes, NULL);
-  llvm_loop_close(emit, &loop);
-  LLVMValueRef rest = subtract(emit, count, whole);
-  Branch tail = llvm_branch_open(emit, LLVMBuildICmp(emit->builder, LLVMIntSGT, rest, llvm_i64(emit, 0), ""));
-  LLVMValueRef mask = llvm_tail_mask(emit, rest, dot->lanes);
-  llvm_bind_lanes(tail.scope, runs->axis, add(emit, runs->first, whole), 1, dot->lanes, mask);
-  llvm_write(emit, DTYPE_F32, llvm_offset(emit, base, emit->f32, whole),
-             llvm_vector(emit, tail.scope, operand->expr), dot->lanes, mask);
-  llvm_branch_close(emit, &tail);
+typedef struct Target {
+  const DotOperand *operand;
+  LLVMValueRef base;
+} Target;
+
+static void evaluate_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
+                           LLVMValueRef mask) {
+  const Target *target = context;
+  LLVMValueRef value = llvm_splat(emit, llvm_value(emit, scope, target->operand->expr), lanes);
+  llvm_write(emit, DTYPE_F32, llvm_offset(emit, target->base, emit->f32, offset), value, lanes, mask);
+}
+
+// The operand's values along a run, to memory from `base` on.
+static void evaluate_run(Emit *emit, const DotOperand *operand, const DotRuns *runs, LLVMValueRef base) {
+  Target target = {operand, base};
+  dot_runs_pieces(emit, runs, evaluate_piece, &target);
 }
 
 // ---- lanes across the operand's own axes
@@ -84,16 +78,16 @@ static void pack_full(Emit *emit, const Dot *dot, const DotOperand *operand, LLV
   }
 }
 
-static void pack_runs(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef first,
-                      LLVMValueRef end, LLVMValueRef place) {
+static void pack_runs(Emit *emit, const DotOperand *operand, LLVMValueRef first, LLVMValueRef end,
+                      LLVMValueRef place) {
   DotRuns runs = dot_runs_open(emit, operand->own, first, end);
   LLVMValueRef offset = subtract(emit, runs.flat, first);
-  evaluate_run(emit, dot, operand, &runs, llvm_offset(emit, place, emit->f32, offset));
+  evaluate_run(emit, operand, &runs, llvm_offset(emit, place, emit->f32, offset));
   dot_runs_close(emit, &runs);
 }
 
 static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels) {
-  LLVMValueRef width = llvm_i64(emit, panels->width);
+  LLVMValueRef width = llvm_i64(emit, panels->width), zero = llvm_i64(emit, 0);
   DotRuns steps = dot_runs_open(emit, &dot->contract, panels->k_begin, panels->k_end);
   Loop step = llvm_loop_open(emit, steps.first, steps.last, 1);
   llvm_bind(step.scope, steps.axis, step.index, 1);
@@ -104,16 +98,20 @@ static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, c
   LLVMValueRef number = LLVMBuildUDiv(emit->builder, subtract(emit, panel.index, panels->begin), width, "");
   LLVMValueRef place = llvm_offset(emit, row, emit->f32, multiply(emit, number, panels->panel_stride));
   LLVMValueRef end = llvm_minimum(emit, add(emit, panel.index, width), panels->end);
-  LLVMValueRef full = LLVMConstInt(emit->i1, 0, false);
-  if (operand->own->count == 1) {
-    full = LLVMBuildICmp(emit->builder, LLVMIntEQ, subtract(emit, end, panel.index), width, "");
+  bool never_full = operand->own->count != 1, always_full = dot_multiple_of(operand->own, panels->width);
+  LLVMValueRef length = subtract(emit, end, panel.index);
+  LLVMValueRef full = LLVMBuildICmp(emit->builder, LLVMIntEQ, length, width, "");
+  if (!never_full) {
     Branch whole = llvm_branch_open(emit, full);
     pack_full(emit, dot, operand, panel.index, panels->width, place, steps.axis, step.index);
     llvm_branch_close(emit, &whole);
   }
-  Branch rest = llvm_branch_open(emit, LLVMBuildNot(emit->builder, full, ""));
-  pack_runs(emit, dot, operand, panel.index, end, place);
-  llvm_branch_close(emit, &rest);
+  if (!always_full) {
+    LLVMValueRef partial = LLVMBuildICmp(emit->builder, LLVMIntNE, length, never_full ? zero : width, "");
+    Branch rest = llvm_branch_open(emit, partial);
+    pack_runs(emit, operand, panel.index, end, place);
+    llvm_branch_close(emit, &rest);
+  }
   llvm_loop_close(emit, &panel);
   llvm_loop_close(emit, &step);
   dot_runs_close(emit, &steps);
@@ -144,7 +142,7 @@ void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, L
   LLVMValueRef place = multiply(emit, subtract(emit, line.index, begin), stride);
   DotRuns runs = dot_runs_open(emit, &dot->contract, k_begin, k_end);
   LLVMValueRef offset = add(emit, place, subtract(emit, runs.flat, k_begin));
-  evaluate_run(emit, dot, operand, &runs, llvm_offset(emit, base, emit->f32, offset));
+  evaluate_run(emit, operand, &runs, llvm_offset(emit, base, emit->f32, offset));
   dot_runs_close(emit, &runs);
   llvm_loop_close(emit, &line);
 }

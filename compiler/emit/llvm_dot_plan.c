@@ -276,3 +276,72 @@ void dot_runs_close(Emit *emit, DotRuns *runs) {
   else
     llvm_loop_close(emit, &runs->loop);
 }
+
+// ---- vectors along a run
+
+bool dot_constant(LLVMValueRef value, int64_t *number) {
+  if (!LLVMIsAConstantInt(value)) return false;
+  *number = LLVMConstIntGetSExtValue(value);
+  return true;
+}
+
+bool dot_multiple_of(const DotIndex *index, int64_t multiple) {
+  int64_t size;
+  return index->count == 1 && dot_constant(index->size, &size) && size % multiple == 0;
+}
+
+static void masked_pieces(Emit *emit, const DotRuns *runs, LLVMValueRef count, DotPiece *piece,
+                          void *context) {
+  int lanes = emit->machine->lanes;
+  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), count, lanes);
+  LLVMValueRef mask = llvm_tail_mask(emit, LLVMBuildNSWSub(emit->builder, count, loop.index, ""), lanes);
+  LLVMValueRef first = LLVMBuildNSWAdd(emit->builder, runs->first, loop.index, "");
+  llvm_bind_lanes(loop.scope, runs->axis, first, 1, lanes, mask);
+  piece(emit, context, loop.scope, loop.index, lanes, mask);
+  llvm_loop_close(emit, &loop);
+}
+
+static void whole_pieces(Emit *emit, const DotRuns *runs, LLVMValueRef count, DotPiece *piece,
+                         void *context) {
+  int lanes = emit->machine->lanes;
+  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), count, lanes);
+  LLVMValueRef first = LLVMBuildNSWAdd(emit->builder, runs->first, loop.index, "");
+  llvm_bind_lanes(loop.scope, runs->axis, first, 1, lanes, NULL);
+  piece(emit, context, loop.scope, loop.index, lanes, NULL);
+  llvm_loop_close(emit, &loop);
+}
+
+typedef struct Rest { // pieces whose offsets count from `whole` on
+  DotPiece *piece;
+  void *context;
+  LLVMValueRef whole;
+} Rest;
+
+static void rest_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
+                       LLVMValueRef mask) {
+  Rest *rest = context;
+  rest->piece(emit, rest->context, scope, LLVMBuildNSWAdd(emit->builder, offset, rest->whole, ""), lanes,
+              mask);
+}
+
+// Masks are free with AVX-512; else full vectors and the rest are code of their own.
+void dot_runs_pieces(Emit *emit, const DotRuns *runs, DotPiece *piece, void *context) {
+  LLVMBuilderRef b = emit->builder;
+  if (runs->axis < 0) {
+    piece(emit, context, runs->scope, llvm_i64(emit, 0), 1, NULL);
+    return;
+  }
+  LLVMValueRef count = LLVMBuildNSWSub(b, runs->last, runs->first, "");
+  if (dot_multiple_of(runs->index, emit->machine->lanes)) {
+    whole_pieces(emit, runs, count, piece, context);
+  } else if (emit->machine->avx512) {
+    masked_pieces(emit, runs, count, piece, context);
+  } else {
+    LLVMValueRef whole = LLVMBuildAnd(b, count, llvm_i64(emit, -emit->machine->lanes), "");
+    whole_pieces(emit, runs, whole, piece, context);
+    DotRuns rest = *runs;
+    rest.first = LLVMBuildNSWAdd(b, runs->first, whole, "");
+    Rest tail = {piece, context, whole};
+    masked_pieces(emit, &rest, LLVMBuildNSWSub(b, count, whole, ""), rest_piece, &tail);
+  }
+}

@@ -220,14 +220,17 @@ LLVMValueRef dot_transpose_function(Emit *outer, DType dtype) {
   Helper helper = helper_open(outer, name, "pipi");
   Emit *emit = &helper.emit;
   int lanes = emit->machine->lanes;
-  LLVMValueRef count = helper.parameters[1], whole = round_down(emit, count, lanes);
-  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), whole, lanes);
-  transpose_block(emit, dtype, helper.parameters, loop.index, NULL);
+  LLVMValueRef count = helper.parameters[1], zero = llvm_i64(emit, 0);
+  LLVMValueRef whole = emit->machine->avx512 ? zero : round_down(emit, count, lanes);
+  if (!emit->machine->avx512) { // where masks cost, only the last block has one
+    Loop loop = llvm_loop_open(emit, zero, whole, lanes);
+    transpose_block(emit, dtype, helper.parameters, loop.index, NULL);
+    llvm_loop_close(emit, &loop);
+  }
+  Loop loop = llvm_loop_open(emit, whole, count, lanes);
+  LLVMValueRef rest = LLVMBuildNSWSub(emit->builder, count, loop.index, "");
+  transpose_block(emit, dtype, helper.parameters, loop.index, llvm_tail_mask(emit, rest, lanes));
   llvm_loop_close(emit, &loop);
-  LLVMValueRef rest = LLVMBuildNSWSub(emit->builder, count, whole, "");
-  Branch tail = llvm_branch_open(emit, not_zero(emit, rest));
-  transpose_block(emit, dtype, helper.parameters, whole, llvm_tail_mask(emit, rest, lanes));
-  llvm_branch_close(emit, &tail);
   return helper_close(&helper);
 }
 
