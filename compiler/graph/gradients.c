@@ -42,7 +42,12 @@ static bool known_number(const Backward *b, NodeId node, double *value) {
 // ---- elementwise ----------------------------------------------------------------------------------------
 
 RULE(neg) { GIVE(0, neg(b, g)); }
-RULE(exp) { GIVE(0, mul(b, g, node)); }
+// Where the forward pass divides the result by sums of it, the quotient is what the backward pass has at hand:
+// keeping the result, or what it was made from, as well would cost as much memory again.
+RULE(exp) {
+  NodeId shares = b->quotients[node];
+  GIVE(0, mul(b, g, shares ? mul(b, shares, in(b, shares, 1)) : node));
+}
 RULE(log) { GIVE(0, quotient(b, g, in(b, node, 0))); }
 RULE(sqrt) { GIVE(0, quotient(b, times(b, 0.5, g), node)); }
 RULE(rsqrt) { GIVE(0, mul(b, g, times(b, -0.5, mul(b, node, mul(b, node, node))))); }
@@ -80,6 +85,8 @@ RULE(mul) {
 }
 
 RULE(div) {
+  bool repeated = b->graph->nodes[in(b, node, 1)].op == OP_ARRANGE && b->wanted[in(b, node, 1)];
+  if (repeated) b->quotients[in(b, node, 0)] = node;
   NodeId share = quotient(b, g, in(b, node, 1));
   GIVE(0, share);
   GIVE(1, neg(b, mul(b, share, node)));

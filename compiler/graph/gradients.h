@@ -10,6 +10,7 @@ typedef struct Backward {
   size_t count;       // forward nodes are those below
   const bool *wanted; // per forward node: a trained parameter reaches it through differentiable operations
   NodeId *gradients;  // per forward node: sum of the contributions so far; 0: none
+  NodeId *quotients;  // per forward node: it, divided by a value repeated along some axis; 0: none (softmax)
 } Backward;
 
 // From the gradient of `node` to contributions to its wanted inputs; builds nothing for the others.

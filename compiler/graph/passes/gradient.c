@@ -79,6 +79,7 @@ Graph *gradient(Graph *forward) {
   Graph *graph = graph_clone(forward);
   NodeId loss = find_loss(graph);
   Backward backward = {graph, graph->count, find_wanted(graph),
+                       ARENA_ARRAY(graph->arena, NodeId, graph->count),
                        ARENA_ARRAY(graph->arena, NodeId, graph->count)};
   if (graph_type(graph, loss)->rank) die("the loss must be a single number");
   if (backward.wanted[loss]) {
