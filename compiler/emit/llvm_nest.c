@@ -23,7 +23,7 @@ static int operation_cost(ScalarOp op) {
   case SCALAR_SIN:
   case SCALAR_COS: return 50;
   case SCALAR_POW: return 120;
-  case SCALAR_RANDOM: return 60;
+  case SCALAR_RANDOM: return 10; // four lanes share a block, so that it wants many
   case SCALAR_DIV:
   case SCALAR_SQRT:
   case SCALAR_RSQRT: return 4;

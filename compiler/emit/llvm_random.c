@@ -2,30 +2,26 @@
 // lane; output: uniform floats in [0, 1).
 #include "compiler/emit/llvm_emit.h"
 
-// High and low halves of 32-bit products.
-static void multiply(Emit *emit, LLVMValueRef x, uint32_t factor, int lanes, LLVMValueRef *high,
-                     LLVMValueRef *low) {
-  LLVMBuilderRef b = emit->builder;
-  LLVMTypeRef i32 = llvm_vector_of(emit->i32, lanes), i64 = llvm_vector_of(emit->i64, lanes);
-  LLVMValueRef wide = LLVMBuildZExt(b, x, i64, "");
-  LLVMValueRef product = LLVMBuildMul(b, wide, llvm_splat(emit, llvm_i64(emit, factor), lanes), "");
-  *low = LLVMBuildTrunc(b, product, i32, "");
-  *high =
-      LLVMBuildTrunc(b, LLVMBuildLShr(b, product, llvm_splat(emit, llvm_i64(emit, 32), lanes), ""), i32, "");
+// A 32-bit word by a factor. Words are kept in 64-bit lanes of which the upper half is whatever came about:
+// machines multiply the lower halves of such lanes to whole products at once.
+static LLVMValueRef product(Emit *emit, LLVMValueRef word, uint32_t factor, int lanes) {
+  LLVMValueRef low =
+      LLVMBuildAnd(emit->builder, word, llvm_splat(emit, llvm_i64(emit, 0xFFFFFFFF), lanes), "");
+  return LLVMBuildMul(emit->builder, low, llvm_splat(emit, llvm_i64(emit, factor), lanes), "");
 }
 
 static void philox_block(Emit *emit, LLVMValueRef word[4], LLVMValueRef key0, LLVMValueRef key1, int lanes) {
   LLVMBuilderRef b = emit->builder;
-  LLVMValueRef step0 = llvm_splat(emit, llvm_i32(emit, (int32_t)0x9E3779B9u), lanes);
-  LLVMValueRef step1 = llvm_splat(emit, llvm_i32(emit, (int32_t)0xBB67AE85u), lanes);
+  LLVMValueRef step0 = llvm_splat(emit, llvm_i64(emit, 0x9E3779B9), lanes);
+  LLVMValueRef step1 = llvm_splat(emit, llvm_i64(emit, 0xBB67AE85), lanes);
+  LLVMValueRef half = llvm_splat(emit, llvm_i64(emit, 32), lanes);
   for (int round = 0; round < 10; round++) {
-    LLVMValueRef first_high, first_low, second_high, second_low;
-    multiply(emit, word[0], 0xD2511F53u, lanes, &first_high, &first_low);
-    multiply(emit, word[2], 0xCD9E8D57u, lanes, &second_high, &second_low);
-    word[0] = LLVMBuildXor(b, LLVMBuildXor(b, second_high, word[1], ""), key0, "");
-    word[1] = second_low;
-    word[2] = LLVMBuildXor(b, LLVMBuildXor(b, first_high, word[3], ""), key1, "");
-    word[3] = first_low;
+    LLVMValueRef first = product(emit, word[0], 0xD2511F53u, lanes);
+    LLVMValueRef second = product(emit, word[2], 0xCD9E8D57u, lanes);
+    word[0] = LLVMBuildXor(b, LLVMBuildXor(b, LLVMBuildLShr(b, second, half, ""), word[1], ""), key0, "");
+    word[1] = second;
+    word[2] = LLVMBuildXor(b, LLVMBuildXor(b, LLVMBuildLShr(b, first, half, ""), word[3], ""), key1, "");
+    word[3] = first;
     key0 = LLVMBuildAdd(b, key0, step0, "");
     key1 = LLVMBuildAdd(b, key1, step1, "");
   }
@@ -41,12 +37,13 @@ static LLVMValueRef uniform(Emit *emit, LLVMValueRef bits, int lanes) {
 static void blocks_of(Emit *emit, LLVMValueRef blocks, LLVMValueRef counter, uint32_t stream, int lanes,
                       LLVMValueRef word[4]) {
   LLVMBuilderRef b = emit->builder;
-  LLVMTypeRef i32 = llvm_vector_of(emit->i32, lanes);
-  word[0] = LLVMBuildTrunc(b, blocks, i32, "");
-  word[1] =
-      LLVMBuildTrunc(b, LLVMBuildLShr(b, blocks, llvm_splat(emit, llvm_i64(emit, 32), lanes), ""), i32, "");
-  word[2] = word[3] = LLVMConstNull(i32);
-  philox_block(emit, word, counter, llvm_splat(emit, llvm_i32(emit, (int32_t)stream), lanes), lanes);
+  LLVMTypeRef i32 = llvm_vector_of(emit->i32, lanes), i64 = llvm_vector_of(emit->i64, lanes);
+  word[0] = blocks;
+  word[1] = LLVMBuildLShr(b, blocks, llvm_splat(emit, llvm_i64(emit, 32), lanes), "");
+  word[2] = word[3] = LLVMConstNull(i64);
+  philox_block(emit, word, LLVMBuildZExt(b, counter, i64, ""),
+               llvm_splat(emit, llvm_i64(emit, stream), lanes), lanes);
+  for (int i = 0; i < 4; i++) word[i] = LLVMBuildTrunc(b, word[i], i32, "");
 }
 
 // (a0 a1 ..) (b0 b1 ..) -> (a0 b0 a1 b1 ..)
