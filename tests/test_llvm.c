@@ -6,7 +6,9 @@
 
 #include "compiler/emit/emit.h"
 
+#include <dirent.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static int64_t tasks_of(const Code *code, const int64_t *symbols) {
   int64_t count = 1;
@@ -118,6 +120,119 @@ static void test_random(const Emitter *emitter, const char *architecture, int fi
     if (compiled) emitter->release(handle);
     arena_free(arena);
   }
+}
+
+// ---- the same bits however the tasks are dealt out
+
+static void test_tasks(const Emitter *emitter) {
+  Arena *arena = arena_new();
+  Kernel *kernels[SAMPLE_COUNT];
+  Code codes[SAMPLE_COUNT] = {{0}};
+  const int64_t symbols[SYMBOL_COUNT] = {0, 3, 37, 2, 39};
+  Failure failure;
+  void *handle;
+  for (int i = 0; i < SAMPLE_COUNT; i++) kernels[i] = samples[i].make(arena, 70);
+  EmitOptions options = {.threads = 2};
+  bool compiled = emitter->compile(kernels, SAMPLE_COUNT, &options, codes, &handle, &failure);
+  CHECK(compiled, "%s", compiled ? "" : failure.message);
+  for (int i = 0; compiled && i < SAMPLE_COUNT; i++) {
+    SampleData whole = sample_data(kernels[i], symbols, 3), parts = sample_data(kernels[i], symbols, 3);
+    run_code(&codes[i], whole.buffers, symbols, 1);
+    run_code(&codes[i], parts.buffers, symbols, 5);
+    for (int b = 0; b < whole.count; b++)
+      CHECK(!memcmp(whole.buffers[b], parts.buffers[b], whole.bytes[b]),
+            "%s: %s depends on who runs which task", kernels[i]->name, kernels[i]->buffers[b].name);
+    sample_data_free(&whole);
+    sample_data_free(&parts);
+  }
+  if (compiled) emitter->release(handle);
+  arena_free(arena);
+}
+
+// ---- the cache of objects
+
+static int count_files(const char *folder, char *one, size_t size) {
+  int count = 0;
+  DIR *list = opendir(folder);
+  for (struct dirent *entry; list && (entry = readdir(list));)
+    if (entry->d_name[0] != '.') {
+      count++;
+      snprintf(one, size, "%s/%s", folder, entry->d_name);
+    }
+  if (list) closedir(list);
+  return count;
+}
+
+static void compile_cached(const Emitter *emitter, const char *folder, const char *when) {
+  Arena *arena = arena_new();
+  Kernel *kernel = sample_layer_norm(arena, 33);
+  Code code = {0};
+  Failure failure;
+  void *handle;
+  EmitOptions options = {.threads = 1, .cache = folder};
+  bool compiled = emitter->compile(&kernel, 1, &options, &code, &handle, &failure);
+  CHECK(compiled, "%s: %s", when, compiled ? "" : failure.message);
+  if (compiled) compare(kernel, &code, (int64_t[SYMBOL_COUNT]){0, 2, 5, 0, 5}, when, 0);
+  if (compiled) emitter->release(handle);
+  arena_free(arena);
+}
+
+// A file that is damaged in the middle, cut short, empty or longer than it says counts as none and is
+// replaced.
+static void test_cache(const Emitter *emitter) {
+  char top[] = "/tmp/vlmc-cache-XXXXXX", folder[64], file[512] = "";
+  if (!mkdtemp(top)) {
+    SKIP("no folder for the cache: %s", top);
+    return;
+  }
+  snprintf(folder, sizeof folder, "%s/made/on/demand", top);
+  compile_cached(emitter, folder, "into an empty cache");
+  CHECK(count_files(folder, file, sizeof file) == 1, "one kernel, one file");
+  compile_cached(emitter, folder, "out of the cache");
+  FILE *opened = fopen(file, "rb");
+  static char whole[1 << 20];
+  size_t size = opened ? fread(whole, 1, sizeof whole, opened) : 0;
+  if (opened) fclose(opened);
+  CHECK(size > 500, "the file holds an object");
+  const size_t lengths[] = {size, size / 2, 0, 10, size + 1};
+  for (int i = 0; i < 5; i++) {
+    char damaged[sizeof whole] = {0};
+    memcpy(damaged, whole, size);
+    if (i == 0) damaged[size / 2] ^= 1;
+    opened = fopen(file, "wb");
+    fwrite(damaged, 1, lengths[i], opened);
+    fclose(opened);
+    compile_cached(emitter, folder, "out of a damaged cache");
+    opened = fopen(file, "rb");
+    char again[sizeof whole];
+    bool same = fread(again, 1, sizeof again, opened) == size && !memcmp(again, whole, size);
+    fclose(opened);
+    CHECK(same, "damage %d was replaced by what was there before", i);
+  }
+  unlink(file);
+  for (char *slash; (slash = strrchr(folder, '/')) && slash != folder + 4; *slash = 0) rmdir(folder);
+  rmdir(top);
+}
+
+// ---- text forms
+
+static void test_text(const Emitter *emitter) {
+  Arena *arena = arena_new();
+  Kernel *kernel = sample_softmax(arena, 0);
+  EmitOptions options = {.architecture = "haswell", .threads = 1};
+  Failure failure;
+  Text ir = {0}, assembly = {0}, none = {0};
+  CHECK(emitter->text(kernel, "llvm", &options, &ir, &failure), "llvm: %s", failure.message);
+  CHECK(emitter->text(kernel, "asm", &options, &assembly, &failure), "asm: %s", failure.message);
+  CHECK(strstr(text_string(&ir), "define void @kernel_softmax("), "IR has the kernel's function");
+  CHECK(strstr(text_string(&ir), "<16 x float>") || strstr(text_string(&ir), "<8 x float>"),
+        "IR has vectors");
+  CHECK(strstr(text_string(&assembly), "ymm") && !strstr(text_string(&assembly), "zmm"),
+        "haswell has AVX2 only");
+  CHECK(!emitter->text(kernel, "cubin", &options, &none, &failure) && strstr(failure.message, "llvm or asm"),
+        "another target's form is refused");
+  text_free(&ir), text_free(&assembly), text_free(&none);
+  arena_free(arena);
 }
 
 // ---- one function over the whole range of floats
@@ -265,6 +380,9 @@ int main(int argc, char **argv) {
     test_circle(emitter, architectures[i]);
     test_power(emitter, architectures[i]);
   }
+  test_tasks(emitter);
+  test_cache(emitter);
+  test_text(emitter);
   test_samples(emitter, only);
   int first = argc > 2 ? atoi(argv[2]) : 0, last = argc > 2 ? first + 1 : 120;
   test_random(emitter, NULL, first, last);
