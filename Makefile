@@ -22,7 +22,7 @@ PLUGIN  = $(BUILD)/vlmc-llvm.so
 TESTS   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 SCRIPTS = $(wildcard tests/test_*.sh)
 BENCHES = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
-WHOLE   = $(LIBRARY)
+WHOLE   = -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive # the plugin calls into the program
 
 .PHONY: all check demo bench fuzz install clean help
 all: $(BUILD)/vlmc $(PLUGIN)
