@@ -3,6 +3,11 @@
 // store as they come; lanes along the contraction make lines first, which are then transposed.
 #include "compiler/emit/llvm_dot.h"
 
+enum {
+  STEPS_AHEAD = 16, // of the contraction, that rows are asked for before their turn
+  LINE_BLOCK = 256, // steps of the contraction that lines are made for at a time
+};
+
 static LLVMValueRef add(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
   return LLVMBuildNSWAdd(emit->builder, x, y, "");
 }
@@ -12,26 +17,6 @@ static LLVMValueRef subtract(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
 static LLVMValueRef multiply(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
   return LLVMBuildNSWMul(emit->builder, x, y, "");
 }
-
-typedef struct Target {
-  const DotOperand *operand;
-  LLVMValueRef base;
-} Target;
-
-static void evaluate_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
-                           LLVMValueRef mask) {
-  const Target *target = context;
-  LLVMValueRef value = llvm_splat(emit, llvm_value(emit, scope, target->operand->expr), lanes);
-  llvm_write(emit, DTYPE_F32, llvm_offset(emit, target->base, emit->f32, offset), value, lanes, mask);
-}
-
-// The operand's values along a run, to memory from `base` on.
-static void evaluate_run(Emit *emit, const DotOperand *operand, const DotRuns *runs, LLVMValueRef base) {
-  Target target = {operand, base};
-  dot_runs_pieces(emit, runs, evaluate_piece, &target);
-}
-
-// ---- lanes across the operand's own axes
 
 // Is the expression an index that needs no memory?
 static bool computed(const Emit *emit, ExprId expr) {
@@ -60,29 +45,49 @@ static void prefetch(Emit *emit, Scope *scope, ExprId expr, int lanes) {
   llvm_intrinsic(emit, "llvm.prefetch", &emit->pointer, 1, arguments, 4);
 }
 
+typedef struct Target {
+  const DotOperand *operand;
+  LLVMValueRef base;
+  bool padded;    // lanes beyond the end may be written
+  int ahead_axis; // an axis whose value will be `ahead` in a while; -1: none
+  LLVMValueRef ahead;
+} Target;
+
+static void evaluate_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
+                           LLVMValueRef mask) {
+  const Target *target = context;
+  if (target->ahead_axis >= 0) {
+    Scope *ahead = llvm_scope_open(emit);
+    llvm_bind(ahead, target->ahead_axis, target->ahead, 1);
+    prefetch(emit, ahead, target->operand->expr, lanes);
+    llvm_scope_close(emit, ahead);
+  }
+  LLVMValueRef value = llvm_splat(emit, llvm_value(emit, scope, target->operand->expr), lanes);
+  llvm_write(emit, DTYPE_F32, llvm_offset(emit, target->base, emit->f32, offset), value, lanes,
+             target->padded ? NULL : mask);
+}
+
+// ---- lanes across the operand's own axes
+
 // One step of one panel that is full and one run: no loop, no masks.
-static void pack_full(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef first, int width,
-                      LLVMValueRef place, int step_axis, LLVMValueRef step) {
-  for (int lane = 0; lane < width; lane += dot->lanes) {
+static void pack_full(Emit *emit, const DotOperand *operand, LLVMValueRef first, int width, Target *target) {
+  int lanes = emit->machine->lanes;
+  for (int lane = 0; lane < width; lane += lanes) {
     Scope *scope = llvm_scope_open(emit);
     LLVMValueRef offset = llvm_i64(emit, lane);
     dot_bind(emit, scope, operand->own, first); // for the axes that stay 0
-    llvm_bind_lanes(scope, operand->own->digits[0].axis, add(emit, first, offset), 1, dot->lanes, NULL);
-    Scope *ahead = llvm_scope_open(emit);
-    llvm_bind(ahead, step_axis, add(emit, step, llvm_i64(emit, 16)), 1);
-    prefetch(emit, ahead, operand->expr, dot->lanes);
-    llvm_scope_close(emit, ahead);
-    llvm_write(emit, DTYPE_F32, llvm_offset(emit, place, emit->f32, offset),
-               llvm_vector(emit, scope, operand->expr), dot->lanes, NULL);
+    llvm_bind_lanes(scope, operand->own->digits[0].axis, add(emit, first, offset), 1, lanes, NULL);
+    evaluate_piece(emit, target, scope, offset, lanes, NULL);
     llvm_scope_close(emit, scope);
   }
 }
 
 static void pack_runs(Emit *emit, const DotOperand *operand, LLVMValueRef first, LLVMValueRef end,
-                      LLVMValueRef place) {
+                      const Target *target) {
   DotRuns runs = dot_runs_open(emit, operand->own, first, end);
-  LLVMValueRef offset = subtract(emit, runs.flat, first);
-  evaluate_run(emit, operand, &runs, llvm_offset(emit, place, emit->f32, offset));
+  Target place = *target;
+  place.base = llvm_offset(emit, target->base, emit->f32, subtract(emit, runs.flat, first));
+  dot_runs_pieces(emit, &runs, evaluate_piece, &place);
   dot_runs_close(emit, &runs);
 }
 
@@ -98,18 +103,20 @@ static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, c
   LLVMValueRef number = LLVMBuildUDiv(emit->builder, subtract(emit, panel.index, panels->begin), width, "");
   LLVMValueRef place = llvm_offset(emit, row, emit->f32, multiply(emit, number, panels->panel_stride));
   LLVMValueRef end = llvm_minimum(emit, add(emit, panel.index, width), panels->end);
+  Target target = {operand, place, operand->own->count == 1, steps.axis,
+                   add(emit, step.index, llvm_i64(emit, STEPS_AHEAD))};
   bool never_full = operand->own->count != 1, always_full = dot_multiple_of(operand->own, panels->width);
   LLVMValueRef length = subtract(emit, end, panel.index);
   LLVMValueRef full = LLVMBuildICmp(emit->builder, LLVMIntEQ, length, width, "");
   if (!never_full) {
     Branch whole = llvm_branch_open(emit, full);
-    pack_full(emit, dot, operand, panel.index, panels->width, place, steps.axis, step.index);
+    pack_full(emit, operand, panel.index, panels->width, &target);
     llvm_branch_close(emit, &whole);
   }
   if (!always_full) {
     LLVMValueRef partial = LLVMBuildICmp(emit->builder, LLVMIntNE, length, never_full ? zero : width, "");
     Branch rest = llvm_branch_open(emit, partial);
-    pack_runs(emit, operand, panel.index, end, place);
+    pack_runs(emit, operand, panel.index, end, &target);
     llvm_branch_close(emit, &rest);
   }
   llvm_loop_close(emit, &panel);
@@ -142,12 +149,11 @@ void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, L
   LLVMValueRef place = multiply(emit, subtract(emit, line.index, begin), stride);
   DotRuns runs = dot_runs_open(emit, &dot->contract, k_begin, k_end);
   LLVMValueRef offset = add(emit, place, subtract(emit, runs.flat, k_begin));
-  evaluate_run(emit, operand, &runs, llvm_offset(emit, base, emit->f32, offset));
+  Target target = {operand, llvm_offset(emit, base, emit->f32, offset), dot->contract.count == 1, -1, NULL};
+  dot_runs_pieces(emit, &runs, evaluate_piece, &target);
   dot_runs_close(emit, &runs);
   llvm_loop_close(emit, &line);
 }
-
-enum { LINE_BLOCK = 256 }; // steps of the contraction that lines are made for at a time
 
 // Lines that are no plain loads: evaluated into scratch memory, then as if they had been there.
 static void transpose_evaluated(Emit *emit, const Dot *dot, const DotOperand *operand,
