@@ -10,6 +10,7 @@ enum {
   DOT_TASKS = 128,         // enough for any number of cores to share evenly
   TASK_WORK = 1 << 18,     // multiply-adds worth a task of its own
   ROW_STEP = 16,           // blocks of rows are multiples of it
+  FEW_PANELS = 16,         // of columns that few rows are multiplied with together
   MIN_BLOCK_ROWS = 64,     // packing the right operand for fewer rows costs too much
   GROUP_ROWS = 256,        // rows of the left operand packed at a time
   LINES_DEPTH = 1536,      // longest block of the contraction: left operand read in place
@@ -35,7 +36,9 @@ typedef struct Gemm {
   Dot dot;
   Sizes sizes;
   bool left_in_place;
-  LLVMValueRef few, many; // i1: lines are multiplied as they lie, or in tiles; NULL: never
+  // i1: the right operand is read once, where it lies, line by line or row by row; or packed for tiles. NULL:
+  // never.
+  LLVMValueRef few, many;
 } Gemm;
 
 // A part of the result: columns and rows [begin, end) of one batch entry.
@@ -100,6 +103,8 @@ static void set_depth(Gemm *gemm) {
   sizes->panels_at_once = maximum(gemm, divide(gemm, number(gemm, right_bytes), panel), one);
   LLVMValueRef panels = maximum(gemm, sizes->panels, one); // in strips of about the same width
   sizes->panels_at_once = pieces(gemm, panels, pieces(gemm, panels, sizes->panels_at_once));
+  if (gemm->few)
+    sizes->panels_at_once = choose(gemm, gemm->few, number(gemm, FEW_PANELS), sizes->panels_at_once);
   LLVMValueRef row = multiply(gemm, sizes->panels_at_once, number(gemm, width * 4));
   LLVMValueRef rows = round_up(gemm, add(gemm, divide(gemm, number(gemm, SUMS_BYTES), row), one), GROUP_ROWS);
   LLVMValueRef all = round_up(gemm, add(gemm, gemm->dot.rows.size, one), GROUP_ROWS);
@@ -124,7 +129,8 @@ static void set_scratch(Gemm *gemm) {
     sums = chunk * at_once * width * 4;
   sizes->right = scratch(gemm, right);
   sizes->left = gemm->left_in_place ? NULL : scratch(gemm, GROUP_ROWS * depth * 4);
-  sizes->sums = scratch(gemm, depths == 1 ? tile : sums);
+  int64_t strip = gemm->few ? tile * FEW_PANELS : tile;
+  sizes->sums = scratch(gemm, depths == 1 || sums < strip ? strip : sums);
 }
 
 // Units and the tasks they are dealt to.
@@ -221,7 +227,9 @@ static void finish_if_last(Gemm *gemm, const Block *block, const Region *tile, L
   llvm_branch_close(gemm->emit, &branch);
 }
 
-// Few rows: every line of the right operand is read once, where it lies. left: pointers to lines.
+// ---- few rows
+
+// Lines of the right operand, each multiplied with every line of the left one. left: pointers to lines.
 static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
                            LLVMValueRef sums) {
   Emit *emit = gemm->emit;
@@ -243,7 +251,82 @@ static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, L
   llvm_loop_close(emit, &column);
 }
 
-// A tile of at least `few` rows: panels of the right operand.
+enum { STREAMS = 8 }; // rows of the right operand that are read side by side
+
+typedef struct Streams {
+  Gemm *gemm;
+  LLVMValueRef sums, first; // where the vector's sums lie; the first of the steps of the contraction
+  int count;
+  LLVMValueRef left[STREAMS]; // one element per step
+} Streams;
+
+// sums += left[0] * right[first] + left[1] * right[first + 1] + ... for one vector of columns.
+static void streams_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
+                          LLVMValueRef mask) {
+  const Streams *streams = context;
+  Gemm *gemm = streams->gemm;
+  LLVMValueRef address = floats(gemm, streams->sums, offset),
+               sum = llvm_read(emit, DTYPE_F32, address, lanes, NULL);
+  (void)scope, (void)mask;
+  for (int i = 0; i < streams->count; i++) {
+    Scope *step = llvm_scope_open(emit);
+    dot_bind(emit, step, &gemm->dot.contract, add(gemm, streams->first, number(gemm, i)));
+    LLVMValueRef right = llvm_splat(emit, llvm_value(emit, step, gemm->dot.right.expr), lanes);
+    sum = llvm_fma(emit, llvm_splat(emit, streams->left[i], lanes), right, sum);
+    llvm_scope_close(emit, step);
+  }
+  llvm_write(emit, DTYPE_F32, address, sum, lanes, NULL); // panels have room for whole vectors
+}
+
+static void streams_steps(Gemm *gemm, const Region *group, const Block *block, LLVMValueRef begin,
+                          LLVMValueRef end, int count, LLVMValueRef left) {
+  Emit *emit = gemm->emit;
+  LLVMValueRef width = number(gemm, gemm->dot.width),
+               tile = number(gemm, gemm->dot.width * gemm->dot.tile_rows);
+  Loop steps = llvm_loop_open(emit, begin, end, count);
+  Loop row = llvm_loop_open(emit, number(gemm, 0), subtract(gemm, group->row_end, group->row_begin), 1);
+  LLVMValueRef line = llvm_get(emit, emit->pointer, llvm_offset(emit, left, emit->pointer, row.index));
+  Streams streams = {.gemm = gemm, .first = steps.index, .count = count};
+  LLVMValueRef within = subtract(gemm, steps.index, block->begin);
+  for (int i = 0; i < count; i++)
+    streams.left[i] = llvm_get(emit, emit->f32, floats(gemm, line, add(gemm, within, number(gemm, i))));
+  Loop panel = llvm_loop_open(emit, group->column_begin, group->column_end, gemm->dot.width);
+  LLVMValueRef panel_number = divide(gemm, subtract(gemm, panel.index, group->column_begin), width);
+  LLVMValueRef place = add(gemm, multiply(gemm, panel_number, tile), multiply(gemm, row.index, width));
+  streams.sums = floats(gemm, gemm->sizes.sums, place);
+  LLVMValueRef column_end = minimum(gemm, add(gemm, panel.index, width), group->column_end);
+  DotRuns runs = dot_runs_open(emit, &gemm->dot.columns, panel.index, column_end);
+  dot_runs_pieces(emit, &runs, streams_piece, &streams);
+  dot_runs_close(emit, &runs);
+  llvm_loop_close(emit, &panel);
+  llvm_loop_close(emit, &row);
+  llvm_loop_close(emit, &steps);
+}
+
+// Rows of the right operand, contiguous along the columns: all columns of the group before the next rows.
+static void multiply_streams(Gemm *gemm, const Region *group, const Block *block, LLVMValueRef left) {
+  Emit *emit = gemm->emit;
+  LLVMValueRef zero = number(gemm, 0);
+  LLVMValueRef columns = subtract(gemm, group->column_end, group->column_begin);
+  LLVMValueRef used =
+      multiply(gemm, round_up(gemm, columns, gemm->dot.width), number(gemm, gemm->dot.tile_rows));
+  LLVMTypeRef vector = llvm_vector_of(emit->f32, gemm->dot.lanes);
+  Branch first = llvm_branch_open(emit, compare(gemm, LLVMIntEQ, block->number, zero));
+  Loop clear = llvm_loop_open(emit, zero, used, gemm->dot.lanes);
+  llvm_write(emit, DTYPE_F32, floats(gemm, gemm->sizes.sums, clear.index), LLVMConstNull(vector),
+             gemm->dot.lanes, NULL);
+  llvm_loop_close(emit, &clear);
+  llvm_branch_close(emit, &first);
+  LLVMValueRef count = subtract(gemm, block->end, block->begin);
+  LLVMValueRef whole = LLVMBuildAnd(emit->builder, count, number(gemm, -STREAMS), "");
+  LLVMValueRef rest = add(gemm, block->begin, whole);
+  streams_steps(gemm, group, block, block->begin, rest, STREAMS, left);
+  streams_steps(gemm, group, block, rest, block->end, 1, left);
+}
+
+// ---- tiles of the result
+
+// A tile from panels of the right operand.
 static void multiply_tile(Gemm *gemm, const Region *tile, const Region *group, const Block *block,
                           LLVMValueRef left, LLVMValueRef right, LLVMValueRef sums) {
   LLVMValueRef function = tile_function(gemm, subtract(gemm, tile->column_end, tile->column_begin));
@@ -274,33 +357,45 @@ static void left_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMV
                    llvm_offset(emit, pointers, emit->pointer, number(gemm, r)));
 }
 
+// Where a tile's sums are kept: with a single block of the contraction, and many rows, they are never kept.
+static LLVMValueRef sums_of(Gemm *gemm, const Region *chunk, LLVMValueRef row, LLVMValueRef panel) {
+  Sizes *sizes = &gemm->sizes;
+  LLVMValueRef rows = multiply(gemm, subtract(gemm, row, chunk->row_begin), sizes->panels_at_once);
+  LLVMValueRef place = add(gemm, rows, multiply(gemm, panel, number(gemm, gemm->dot.tile_rows)));
+  LLVMValueRef reused = compare(gemm, LLVMIntEQ, sizes->depths, number(gemm, 1));
+  if (gemm->few)
+    reused = LLVMBuildAnd(gemm->emit->builder, reused, LLVMBuildNot(gemm->emit->builder, gemm->few, ""), "");
+  place = choose(gemm, reused, number(gemm, 0), place);
+  return floats(gemm, sizes->sums, multiply(gemm, place, number(gemm, gemm->dot.width)));
+}
+
 // All panels of the group's columns against its rows; `chunk` is the region whose sums are kept.
 static void multiply_group(Gemm *gemm, const Region *chunk, const Region *group, const Block *block,
                            LLVMValueRef pointers) {
   Emit *emit = gemm->emit;
-  Sizes *sizes = &gemm->sizes;
   LLVMValueRef width = number(gemm, gemm->dot.width), rows = number(gemm, gemm->dot.tile_rows);
+  LLVMValueRef stride = multiply(gemm, gemm->sizes.depth, width);
+  if (gemm->few && !gemm->dot.right.lines) {
+    Branch few = llvm_branch_open(emit, gemm->few);
+    left_lines(gemm, group, block, pointers); // few rows are one tile
+    multiply_streams(gemm, group, block, pointers);
+    llvm_branch_close(emit, &few);
+  }
   Loop panel = llvm_loop_open(emit, group->column_begin, group->column_end, gemm->dot.width);
   LLVMValueRef panel_number = divide(gemm, subtract(gemm, panel.index, group->column_begin), width);
-  LLVMValueRef right =
-      floats(gemm, sizes->right, multiply(gemm, panel_number, multiply(gemm, sizes->depth, width)));
   Loop row = llvm_loop_open(emit, group->row_begin, group->row_end, gemm->dot.tile_rows);
   Region tile = {panel.index, minimum(gemm, add(gemm, panel.index, width), group->column_end), row.index,
                  minimum(gemm, add(gemm, row.index, rows), group->row_end)};
-  LLVMValueRef place =
-      add(gemm, multiply(gemm, subtract(gemm, row.index, chunk->row_begin), sizes->panels_at_once),
-          multiply(gemm, panel_number, rows));
-  LLVMValueRef single = compare(gemm, LLVMIntEQ, sizes->depths, number(gemm, 1));
-  LLVMValueRef sums =
-      floats(gemm, sizes->sums, multiply(gemm, choose(gemm, single, number(gemm, 0), place), width));
+  LLVMValueRef sums = sums_of(gemm, chunk, row.index, panel_number);
   if (gemm->left_in_place || gemm->few) left_lines(gemm, &tile, block, pointers);
-  if (gemm->few) {
+  if (gemm->few && gemm->dot.right.lines) {
     Branch few = llvm_branch_open(emit, gemm->few);
     multiply_lines(gemm, &tile, block, pointers, sums);
     llvm_branch_close(emit, &few);
   }
   if (gemm->many) {
     Branch many = llvm_branch_open(emit, gemm->many);
+    LLVMValueRef right = floats(gemm, gemm->sizes.right, multiply(gemm, panel_number, stride));
     multiply_tile(gemm, &tile, group, block, pointers, right, sums);
     llvm_branch_close(emit, &many);
   }
@@ -385,13 +480,16 @@ static void multiply_region(Gemm *gemm, const Region *region) {
 
 // ---- regions of the tasks
 
-// Which of the two ways of multiplying there are, and when.
+// Which ways of multiplying there are, and when. Few rows do not pay for packing.
 static void set_ways(Gemm *gemm) {
   int64_t rows;
-  LLVMValueRef limit = number(gemm, gemm->dot.tile_rows), always = LLVMConstInt(gemm->emit->i1, 1, false);
-  bool known = dot_constant(gemm->dot.rows.size, &rows), few = !known || rows <= gemm->dot.tile_rows;
-  if (gemm->dot.right.lines && few)
-    gemm->few = known ? always : compare(gemm, LLVMIntSLE, gemm->dot.rows.size, limit);
+  const Dot *dot = &gemm->dot;
+  LLVMValueRef limit = number(gemm, dot->tile_rows), always = LLVMConstInt(gemm->emit->i1, 1, false);
+  bool known = dot_constant(dot->rows.size, &rows);
+  bool in_place =
+      dot->right.lines || (dot->right.across && dot->columns.count == 1 && dot->contract.count == 1);
+  if (in_place && (!known || rows <= dot->tile_rows))
+    gemm->few = known ? always : compare(gemm, LLVMIntSLE, dot->rows.size, limit);
   if (!gemm->few)
     gemm->many = always;
   else if (!known)
