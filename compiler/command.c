@@ -63,6 +63,7 @@ static bool adopt_run(Job *job) {
     compile->defines = job->info.defines;
     compile->define_count = (size_t)job->info.define_count;
   }
+  if (!compile->stage) compile->stage = job->info.stage;
   return true;
 }
 

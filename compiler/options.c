@@ -76,6 +76,8 @@ static const Flag flags[] = {
     {"resume", 0, T, FLAG_SET, AT(resume), 0, 0, 0, NULL, "go on where the run in --out stopped"},
     {"epochs", 0, T, FLAG_REAL, AT(epochs), 0, 1e-6, 1e6, "N", "passes over the data (default: the stage's)"},
     {"steps", 0, T, FLAG_WHOLE, AT(steps), 0, 1, 1e12, "N", "end after so many steps"},
+    {"save-every", 0, T, FLAG_REAL, AT(save_every), 0, 0, 1e9, "SECONDS",
+     "time between checkpoints (default: 60; 0: every step)"},
     {"seed", 0, T | H | K, FLAG_WHOLE, AT(seed), 0, 0, 9e15, "N",
      "of initial values, order of the data, and sampling"},
     {"quiet", 'q', T | E, FLAG_SET, AT(quiet), 0, 0, 0, NULL, "no progress line"},
@@ -183,7 +185,7 @@ static bool read_flag(int count, char **words, int *at, Options *options, Failur
 }
 
 bool options_read(int count, char **words, Options *options, Failure *failure) {
-  *options = (Options){.target = "cpu", .split = "test", .max_tokens = 128, .top_p = 1};
+  *options = (Options){.target = "cpu", .split = "test", .max_tokens = 128, .top_p = 1, .save_every = 60};
   int at = 1;
   for (int i = 1; count > 1 && i < COMMAND_COUNT; i++)
     if (!strcmp(words[1], commands[i].name)) options->command = (Command)i, at = 2;

@@ -40,6 +40,7 @@ typedef struct Options {
   const char *from[OPTIONS_MAX_LIST];
   int from_count;
   bool resume, profile, quiet;
+  double save_every;
   double epochs; // 0: the stage's
   int64_t steps; // 0: by epochs
   int64_t seed;

@@ -12,23 +12,26 @@ static bool need(Failure *failure, const char *value, const char *flag, const ch
   return value || fail(failure, "--%s is needed: %s", flag, what);
 }
 
-static bool prepare_folder(Job *job, const Stage *stage) {
+// With `begin` the folder is made; before that it is only looked at.
+static bool prepare_folder(Job *job, const Stage *stage, bool begin) {
   const Options *options = job->options;
   RunInfo info = {.model = options->model,
                   .preset = options->preset,
                   .stage = stage->name,
                   .dtype = options->dtype,
                   .define_count = options->define_count,
-                  .seed = options->seed};
+                  .seed = options->seed,
+                  .length = options->length};
   for (int i = 0; i < options->define_count; i++) info.defines[i] = options->defines[i];
   if (options->resume) {
-    if (checkpoint_exists(options->out)) return true;
+    if (checkpoint_exists(options->out)) return run_info_agrees(options->out, &info, &job->failure);
     return fail(&job->failure, "%s holds no checkpoint to resume from", options->out);
   }
   if (checkpoint_exists(options->out))
     return fail(&job->failure, "%s already holds a checkpoint; go on with --resume, or name another --out",
                 options->out);
-  return folder_make(options->out, &job->failure) && run_info_write(options->out, &info, &job->failure);
+  return !begin ||
+         (folder_make(options->out, &job->failure) && run_info_write(options->out, &info, &job->failure));
 }
 
 static void print_result(const Job *job, const Unit *unit, TrainerResult *result) {
@@ -62,8 +65,9 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
   const char *rows = arena_print(job->arena, "%s/%s.jsonl", options->data, stage->data);
   if (!file_exists(rows))
     return fail(&job->failure, "%s: there is no such file; stage `%s` reads it", rows, stage->name);
+  if (!prepare_folder(job, stage, false)) return false;
   if (!job_open_device(job) || (form && !job_find_tokenizer(job, form, job_vocabulary(job)))) return false;
-  if (!prepare_folder(job, stage)) return false;
+  if (!prepare_folder(job, stage, true)) return false;
   TrainerResult result = {0};
   TrainerOptions trainer = {.program = &unit->lowered.program,
                             .apply = apply,
@@ -79,6 +83,7 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
                             .steps = options->steps,
                             .seed = (uint64_t)options->seed,
                             .resume = options->resume,
+                            .save_every = options->save_every,
                             .progress = options->quiet ? NULL : stderr,
                             .stop = stop,
                             .profile = options->profile};

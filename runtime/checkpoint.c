@@ -5,6 +5,7 @@
 #include "runtime/json.h"
 #include "runtime/safetensors.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ bool run_info_write(const char *folder, const RunInfo *info, Failure *failure) {
     if (i) text_print(&text, ", ");
     json_quote(&text, info->defines[i]);
   }
-  text_print(&text, "],\n  \"seed\": %" PRId64 "\n}\n", info->seed);
+  text_print(&text, "],\n  \"length\": %" PRId64 ",\n  \"seed\": %" PRId64 "\n}\n", info->length, info->seed);
   bool good = file_replace(in_folder(arena, folder, "run.json"), text_string(&text), text.length, failure);
   text_free(&text);
   arena_free(arena);
@@ -57,9 +58,10 @@ bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *fai
   const char *path = in_folder(arena, folder, "run.json");
   *info = (RunInfo){0};
   json_t *root = json_read(path, RUN_JSON_LIMIT, failure), *defines;
-  json_int_t seed;
+  json_int_t seed, length;
   if (!root) return false;
   bool good = json_get_array(root, "defines", path, &defines, failure) &&
+              json_get_integer(root, "length", path, &length, failure) &&
               json_get_integer(root, "seed", path, &seed, failure);
   if (good && json_array_size(defines) > RUN_MAX_DEFINES)
     good = fail(failure, "%s: more than %d defines", path, RUN_MAX_DEFINES);
@@ -69,6 +71,7 @@ bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *fai
     info->stage = optional_string(arena, root, "stage");
     info->dtype = optional_string(arena, root, "dtype");
     info->seed = seed;
+    info->length = length;
     for (size_t i = 0; good && i < json_array_size(defines); i++) {
       const char *define = json_string_value(json_array_get(defines, i));
       if (!define)
@@ -78,6 +81,38 @@ bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *fai
     }
   }
   json_decref(root);
+  return good;
+}
+
+static const char *or_none(const char *text) { return text ? text : "(not given)"; }
+
+static bool same_text(const char *folder, const char *what, const char *then, const char *now,
+                      Failure *failure) {
+  if (!strcmp(or_none(then), or_none(now))) return true;
+  return fail(failure, "%s: its run began with %s %s, this is %s; --resume goes on with the same settings",
+              folder, what, or_none(then), or_none(now));
+}
+
+static bool same_number(const char *folder, const char *what, int64_t then, int64_t now, Failure *failure) {
+  char before[32], after[32];
+  snprintf(before, sizeof before, "%" PRId64, then);
+  snprintf(after, sizeof after, "%" PRId64, now);
+  return same_text(folder, what, before, after, failure);
+}
+
+bool run_info_agrees(const char *folder, const RunInfo *now, Failure *failure) {
+  Arena *arena = arena_new();
+  RunInfo then;
+  bool good = run_info_read(folder, arena, &then, failure) &&
+              same_text(folder, "--preset", then.preset, now->preset, failure) &&
+              same_text(folder, "--stage", then.stage, now->stage, failure) &&
+              same_text(folder, "--dtype", then.dtype, now->dtype, failure) &&
+              same_number(folder, "--seed", then.seed, now->seed, failure) &&
+              same_number(folder, "--length", then.length, now->length, failure);
+  for (int i = 0; good && (i < then.define_count || i < now->define_count); i++)
+    good = same_text(folder, "-D", i < then.define_count ? then.defines[i] : NULL,
+                     i < now->define_count ? now->defines[i] : NULL, failure);
+  arena_free(arena);
   return good;
 }
 
@@ -116,18 +151,26 @@ static bool write_role(const char *path, const TensorStore *store, BufferRole ro
   return good;
 }
 
+// What is left of saves that were cut short, and the optimizer's file of the step before.
+static void remove_leftovers(const char *folder, const char *kept) {
+  Arena *arena = arena_new();
+  DIR *directory = opendir(folder);
+  for (struct dirent *entry; directory && (entry = readdir(directory));) {
+    const char *name = entry->d_name, *ending = strrchr(name, '.');
+    bool cut_short = ending && !strcmp(ending, ".temporary") && strstr(name, ".safetensors.");
+    bool older =
+        !strncmp(name, "optimizer-", 10) && ending && !strcmp(ending, ".safetensors") && strcmp(name, kept);
+    if (cut_short || older) unlink(in_folder(arena, folder, name));
+  }
+  if (directory) closedir(directory);
+  arena_free(arena);
+}
+
 bool checkpoint_save(const char *folder, const TensorStore *store, const Progress *progress,
                      Failure *failure) {
   Arena *arena = arena_new();
-  const char *model = in_folder(arena, folder, "model.safetensors"), *old = NULL;
+  const char *model = in_folder(arena, folder, "model.safetensors");
   const char *name = arena_print(arena, "optimizer-%" PRId64 ".safetensors", progress->step);
-  Safetensors file = {0};
-  Failure none;
-  if (file_exists(model) && safetensors_open(model, &file, &none)) {
-    old = safetensors_metadata(&file, "optimizer");
-    if (old) old = arena_copy(arena, old, strlen(old));
-    safetensors_close(&file);
-  }
   const SafetensorsText metadata[] = {
       {"format", "vlmc"},
       {"optimizer", name},
@@ -138,7 +181,7 @@ bool checkpoint_save(const char *folder, const TensorStore *store, const Progres
   };
   bool good = write_role(in_folder(arena, folder, name), store, ROLE_STATE, NULL, 0, failure) &&
               write_role(model, store, ROLE_PARAM, metadata, sizeof metadata / sizeof *metadata, failure);
-  if (good && old && strcmp(old, name) && !strchr(old, '/')) unlink(in_folder(arena, folder, old));
+  if (good) remove_leftovers(folder, name);
   arena_free(arena);
   return good;
 }

@@ -7,8 +7,8 @@
 //   log.jsonl              a line per logged step
 //
 // A checkpoint becomes valid with one rename, that of model.safetensors: the optimizer's file of a step is
-// written under a new name before it, and the older one removed after it. Whoever dies between leaves the
-// last valid checkpoint whole.
+// written under a new name before it, and others removed after it. Whoever dies between leaves the last valid
+// checkpoint whole.
 #ifndef VLMC_RUNTIME_CHECKPOINT_H
 #define VLMC_RUNTIME_CHECKPOINT_H
 
@@ -21,10 +21,12 @@ typedef struct RunInfo {
   const char *model, *preset, *stage, *dtype; // preset, stage: NULL: none
   const char *defines[RUN_MAX_DEFINES];
   int define_count;
-  int64_t seed;
+  int64_t seed, length; // length 0: the stage's
 } RunInfo;
 bool run_info_write(const char *folder, const RunInfo *info, Failure *failure);
 bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *failure);
+// Fails where `now` would go on with other settings than the folder's run began with, and says which.
+bool run_info_agrees(const char *folder, const RunInfo *now, Failure *failure);
 
 typedef struct Progress {
   int64_t step;   // optimizer steps done

@@ -9,7 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double SAVE_EVERY = 60;   // seconds between checkpoints
 static const double SHOW_EVERY = 0.5;  // seconds between progress lines
 static const double LOSS_SHARE = 0.02; // of a step's loss in the running mean; more in the beginning
 
@@ -75,6 +74,20 @@ static bool open_loader(Trainer *trainer, Failure *failure) {
                      failure);
 }
 
+// Lines after step `step` were written by a run that died before it could save: those steps are done anew.
+static bool cut_log(const char *path, int64_t step, Failure *failure) {
+  FILE *log = fopen(path, "r");
+  char line[512];
+  long good = 0;
+  int64_t found;
+  while (log && fgets(line, sizeof line, log) && strchr(line, '\n') &&
+         sscanf(line, "{\"step\": %" SCNd64, &found) == 1 && found <= step)
+    good = ftell(log);
+  if (!log) return true;
+  fclose(log);
+  return truncate(path, good) == 0 || fail(failure, "%s can not be shortened to the checkpoint's step", path);
+}
+
 static bool open_run(Trainer *trainer, Failure *failure) {
   const TrainerOptions *options = trainer->options;
   trainer->session = session_open(options->program, options->store, failure);
@@ -97,6 +110,7 @@ static bool open_run(Trainer *trainer, Failure *failure) {
                 options->out, trainer->progress.total, total);
   trainer->progress.total = total;
   const char *path = arena_print(trainer->arena, "%s/log.jsonl", options->out);
+  if (options->resume && !cut_log(path, trainer->progress.step, failure)) return false;
   trainer->log = fopen(path, options->resume ? "a" : "w");
   return trainer->log || fail(failure, "%s can not be written", path);
 }
@@ -157,11 +171,11 @@ static bool run_step(Trainer *trainer, Failure *failure) {
   }
   if (!apply(trainer, failure) || !read_result(last, "gradient norm", &trainer->norm, failure)) return false;
   trainer->loss = loss;
-  if (!isfinite(loss))
+  if (!isfinite(loss) || !isfinite(trainer->norm))
     return fail(failure,
-                "the loss is %g at step %" PRId64
+                "the loss is %g and its gradient's norm %g at step %" PRId64
                 " (learning rate %.3g); the last checkpoint in %s is from before it",
-                loss, trainer->progress.step + 1, trainer->rate, trainer->options->out);
+                loss, trainer->norm, trainer->progress.step + 1, trainer->rate, trainer->options->out);
   Progress *progress = &trainer->progress;
   progress->step++;
   progress->loss += fmax(LOSS_SHARE, 2 / ((double)progress->step + 1)) * (loss - progress->loss);
@@ -214,7 +228,7 @@ static bool tell(Trainer *trainer, Failure *failure) {
     show(trainer, time);
     trainer->shown = time;
   }
-  if (time - trainer->saved < SAVE_EVERY) return true;
+  if (time - trainer->saved < trainer->options->save_every) return true;
   trainer->saved = time;
   return save(trainer, failure);
 }

@@ -24,6 +24,7 @@ typedef struct TrainerOptions {
   int64_t steps; // end after so many; 0: by epochs. The schedule is always that of all epochs (or of `steps`)
   uint64_t seed;
   bool resume;
+  double save_every;                 // seconds between checkpoints
   FILE *progress;                    // a line that is written anew each second; NULL: quiet
   const volatile sig_atomic_t *stop; // set by a signal: save and end
   bool profile;

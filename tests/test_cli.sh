@@ -3,6 +3,7 @@
 # and devices as outputs, an installed copy. Input: $BUILD/vlmc; output: FAILED lines and the closing line.
 build=$(realpath "${BUILD:-build}") root=$(pwd)
 vlmc=$build/vlmc
+[ -x "$vlmc" ] || { echo "FAILED there is no $vlmc"; exit 2; }
 here=$(mktemp -d) || exit 2
 trap 'rm -rf "$here"' EXIT
 export XDG_CACHE_HOME="$here/cache"

@@ -1,0 +1,226 @@
+#!/bin/sh
+# The whole chain from outside, on pictures of 8x8 made here: clip, gpt, vlm pretrain, vlm sft, eval, chat. Frozen
+# parts keep every bit; a run that is killed and resumed ends with the bits of one that is not. Input: $BUILD/vlmc;
+# output: FAILED lines and the closing line.
+vlmc=$(realpath "${BUILD:-build}")/vlmc
+[ -x "$vlmc" ] || { echo "FAILED there is no $vlmc"; exit 2; }
+here=$(mktemp -d) || exit 2
+trap 'rm -rf "$here"' EXIT
+export XDG_CACHE_HOME="$here/cache"
+passed=0 failed=0
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAILED $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | tail -n 5 | sed 's/^/  /'; }
+# wants STATUS NAME COMMAND...: output in $here/out, messages in $here/err
+wants() {
+  wanted=$1 name=$2
+  shift 2
+  timeout 300 "$@" >"$here/out" 2>"$here/err"
+  status=$?
+  if [ $status -eq "$wanted" ]; then pass; else fail "$name: status $status, not $wanted" "$(cat "$here/err")"; return 1; fi
+}
+good() { wants 0 "$@"; }
+holds() { if grep -qE -e "$3" "$here/$2"; then pass; else fail "$1: no line like: $3" "$(cat "$here/$2")"; fi; }
+refuses() { # PATTERN ARGUMENT...
+  pattern=$1
+  shift
+  wants 1 "vlmc $*" "$vlmc" "$@" && holds "vlmc $*" err "error: .*($pattern)"
+}
+same() { if cmp -s "$2" "$3"; then pass; else fail "$1" "$(cmp "$2" "$3" 2>&1)"; fi; }
+
+# ---- pictures and rows
+byte() { for number in "$@"; do printf "\\$(printf %03o "$number")"; done; }
+be32() { byte $(($1 >> 24 & 255)) $(($1 >> 16 & 255)) $(($1 >> 8 & 255)) $(($1 & 255)); }
+# Picture N as 64 numbers: bright on the left (even N) or on the right (odd N), with noise of its own.
+pixels() {
+  awk -v n="$1" 'BEGIN { s = n * 7919 + 1
+    for (y = 0; y < 8; y++) for (x = 0; x < 8; x++) {
+      s = (s * 48271) % 2147483647
+      print int(((x < 4) == (n % 2 == 0) ? 150 : 0) + s / 2147483647 * 100) } }'
+}
+# A PNG chunk: gzip ends with the CRC of what it packs, lowest byte first.
+chunk() {
+  be32 "$(wc -c <"$2")"
+  { printf %s "$1"; cat "$2"; } >"$here/chunk"
+  cat "$here/chunk"
+  gzip -c "$here/chunk" | tail -c 8 | od -An -v -tu1 -N4 | { read -r a b c d; byte "$d" "$c" "$b" "$a"; }
+}
+png() { # N FILE: grey, 8x8, its rows stored uncompressed
+  { be32 8; be32 8; byte 8 0 0 0 0; } >"$here/header"
+  pixels "$1" | awk '(NR - 1) % 8 == 0 {print 0} {print}' >"$here/rows"
+  sums=$(awk 'BEGIN {a = 1} {a = (a + $1) % 65521; b = (b + a) % 65521} END {printf "%d", b * 65536 + a}' "$here/rows")
+  { byte 120 1 1 72 0 183 255; byte $(cat "$here/rows"); be32 "$sums"; } >"$here/body"
+  : >"$here/empty"
+  { printf '\211PNG\r\n\032\n'; chunk IHDR "$here/header"; chunk IDAT "$here/body"; chunk IEND "$here/empty"; } >"$2"
+}
+data=$here/data count=40
+mkdir "$data"
+{ be32 2051; be32 $count; be32 8; be32 8; for n in $(seq 0 $((count - 1))); do byte $(pixels "$n"); done; } | gzip >"$data/pictures.gz"
+for n in $(seq 0 $((count - 1))); do
+  if [ $((n % 2)) = 0 ]; then english=left chinese=左边; else english=right chinese=右边; fi
+  echo "{\"image\": \"pictures.gz#$n\", \"caption\": \"bright on the $english\"}" >>"$data/captions.jsonl"
+  for sort in "where is it?|$english" "在哪里？|$chinese"; do
+    row="\"prompt\": \"${sort%|*}\", \"answer\": \"${sort#*|}\", \"kind\": \"${sort%|*}\"}"
+    echo "{\"image\": \"pictures.gz#$n\", $row" >>"$data/dialogues.jsonl"
+    echo "{$row" >>"$data/text.jsonl"
+  done
+  echo "{\"caption\": \"bright on the $english\"}" >>"$data/text.jsonl"
+done
+cp "$data/dialogues.jsonl" "$data/test.jsonl"
+png 100 "$data/left.png"
+png 101 "$data/right.png"
+
+# ---- the chain
+vision="-D vision.image=8 -D vision.patch=4 -D vision.width=32 -D vision.depth=1 -D vision.heads=2 -D vision.channels=1"
+lm="-D lm.vocab=300 -D lm.context=96 -D lm.width=32 -D lm.depth=2 -D lm.heads=2"
+gpt=$(echo "$lm" | sed 's/lm\.//g')
+text="-D text.vocab=300 -D text.context=32 -D text.width=32 -D text.depth=1 -D text.heads=2 -D shared=16"
+vlm() { # STAGE OUT OPTION...
+  stage=$1 out=$2
+  shift 2
+  good "vlm $stage" "$vlmc" train models/vlm.vlm $vision $lm --stage "$stage" --data "$data" -D "$stage.batch=8" -D "$stage.rate=3e-3" --out "$here/$out" "$@"
+}
+good "clip" "$vlmc" train models/clip.vlm $vision $text -D contrast.batch=8 -D contrast.rate=3e-3 --data "$data" --out "$here/clip" --epochs 8
+holds "clip" err '^tokenizer: [0-9]+ tokens, trained on '
+holds "clip" err 'contrast  step 40/40  loss [0-9.]+ '
+holds "clip" out 'done after step 40 of 40, loss '
+good "gpt" "$vlmc" train models/gpt.vlm $gpt -D text.batch=8 -D text.rate=3e-3 --data "$data" --out "$here/gpt" --tokenizer "$here/clip/tokenizer.json" --epochs 4
+from="--from vision=$here/clip:vision --from lm=$here/gpt"
+vlm pretrain pretrain $from --epochs 6
+vlm sft sft --from "$here/pretrain" --epochs 20
+for stage in clip gpt pretrain sft; do
+  if [ "$(ls "$here/$stage" | sed 's/-[0-9]*//' | tr '\n' ' ')" = "log.jsonl model.safetensors optimizer.safetensors run.json tokenizer.json " ]; then
+    pass
+  else
+    fail "what a run leaves" "$(ls "$here/$stage")"
+  fi
+done
+if [ "$(wc -l <"$here/clip/log.jsonl")" -eq 40 ]; then pass; else fail "log.jsonl has a line a step"; fi
+same "one tokenizer for the chain" "$here/clip/tokenizer.json" "$here/sft/tokenizer.json"
+
+# tensors FILE [PREFIX]: the bytes of the tensors whose names begin so, in the order of their names
+tensors() {
+  header=$(od -An -tu8 -N8 "$1" | tr -d ' ')
+  tail -c +9 "$1" | head -c "$header" | grep -oE "\"${2:-[^_\"]}[^\"]*\": *\{\"dtype\"[^}]*\}" | sort | while read -r entry; do
+    begin=$(echo "$entry" | sed 's/.*"data_offsets": *\[\([0-9]*\).*/\1/') end=$(echo "$entry" | sed 's/.*"data_offsets": *\[[0-9]*, *\([0-9]*\).*/\1/')
+    echo "$entry" | sed 's/:.*//'
+    tail -c +$((9 + header + begin)) "$1" | head -c $((end - begin))
+  done
+}
+for run in clip pretrain sft; do
+  for part in vision lm.token projection; do tensors "$here/$run/model.safetensors" $part >"$here/$run.$part"; done
+done
+if [ "$(wc -c <"$here/clip.vision")" -gt 20000 ]; then pass; else fail "the parts of a checkpoint can not be told apart"; fi
+same "pretrain changed the frozen vision" "$here/clip.vision" "$here/pretrain.vision"
+same "sft changed the frozen vision" "$here/clip.vision" "$here/sft.vision"
+if cmp -s "$here/pretrain.projection" "$here/sft.projection"; then fail "sft did not train the projection"; else pass; fi
+if cmp -s "$here/pretrain.lm.token" "$here/sft.lm.token"; then fail "sft did not train the tokens"; else pass; fi
+tensors "$here/gpt/model.safetensors" token | sed 's/^"token/"lm.token/' >"$here/gpt.token"
+same "pretrain changed the frozen tokens" "$here/gpt.token" "$here/pretrain.lm.token"
+
+# ---- eval, chat, plot
+sft="models/vlm.vlm --weights $here/sft"
+good "eval" "$vlmc" eval $sft --data "$data" --log "$here/answers.jsonl" --sheet "$here/sheet.png" --max-tokens 12
+tail -n 1 "$here/out" >"$here/last"
+holds "eval" last '^accuracy [0-9]+\.[0-9]{2} % \([0-9]+/80\)$'
+holds "what it learned (chance is 50 %)" last '^accuracy (9[0-9]|100)\.'
+holds "eval tells kinds apart, and a guesser that sees no picture" out '^在哪里？ .*\(40/40\) .*guesser +50\.00 %'
+if [ "$(wc -l <"$here/answers.jsonl")" -eq 80 ]; then pass; else fail "--log has a line an answer"; fi
+if [ "$(head -c 4 "$here/sheet.png" | tail -c 3)" = PNG ]; then pass; else fail "--sheet is no PNG"; fi
+good "eval --limit" "$vlmc" eval $sft --data "$data" --limit 3 --quiet && holds "eval --limit" out '/3\)$'
+refuses 'other.jsonl' eval $sft --data "$data" --split other
+chat() { good "chat: $1" "$vlmc" chat $sft --image "$2" --prompt "$1" && holds "chat: $1" out "^$3\$" && holds "chat: $1" err 'first token after [0-9]+ ms, [0-9]+ tokens, [0-9]+ tokens/s'; }
+chat "where is it?" "$data/left.png" left
+chat "在哪里？" "$data/right.png" 右边
+chat "在哪里？" "$data/pictures.gz#4" 左边
+printf '%s\n' "where is it?" "/image $data/right.png" "where is it?" "在哪里？" /clear "where is it?" /nonsense "/image $data/none.png" "" /exit "where is it?" >"$here/said"
+"$vlmc" chat $sft --image "$data/left.png" <"$here/said" >"$here/out" 2>"$here/err"
+if [ $? -eq 0 ]; then pass; else fail "a conversation" "$(cat "$here/err")"; fi
+if [ "$(head -n 2 "$here/out" | tr '\n' ' ')" = "left right " ] && [ "$(wc -l <"$here/out")" -eq 4 ]; then pass; else fail "a conversation's answers" "$(cat "$here/out")"; fi
+holds "a conversation: help on unknown commands" err '^/image FILE'
+holds "a conversation: a picture that is not there" err 'none.png: .*No such file'
+printf "%s\n" "where is it?" "where is it?" "where is it?" "where is it?" >"$here/said"
+good "a conversation longer than the model has room for" "$vlmc" chat $sft --image "$data/left.png" <"$here/said" && holds "a conversation longer than the model" err "error: .*(room|long|/clear)"
+good "the end of input ends a conversation" "$vlmc" chat $sft </dev/null
+for seed in 1 1 2; do "$vlmc" chat $sft --image "$data/left.png" --prompt "tell" --temperature 3 --top-k 50 --top-p 0.99 --seed $seed --max-tokens 20 2>/dev/null >"$here/sampled.$seed.$((again += 1))"; done
+same "sampling by one seed" "$here/sampled.1.1" "$here/sampled.1.2"
+if cmp -s "$here/sampled.1.1" "$here/sampled.2.3"; then fail "sampling by another seed"; else pass; fi
+head -c 60 "$data/left.png" >"$data/cut.png"
+refuses 'cut.png' chat $sft --image "$data/cut.png" --prompt x
+refuses 'captions.jsonl' chat $sft --image "$data/captions.jsonl" --prompt x
+refuses 'pictures.gz' chat $sft --image "$data/pictures.gz#40" --prompt x
+refuses 'not look at pictures' chat models/gpt.vlm --weights "$here/gpt" --image "$data/left.png" --prompt x
+refuses 'run.json' chat models/vlm.vlm --weights "$data" --prompt x
+mkdir "$here/damaged"
+for file in "$here"/sft/*; do head -c 2000 "$file" >"$here/damaged/$(basename "$file")"; done
+refuses 'damaged' chat models/vlm.vlm --weights "$here/damaged" --image "$data/left.png" --prompt x
+good "plot" "$vlmc" plot "$here/clip" "$here/gpt" "$here/pretrain" "$here/sft" && holds "plot" out '<svg'
+
+# ---- check
+good "check" "$vlmc" check models/vlm.vlm $vision $lm --stage sft --from "$here/pretrain" --data "$data" -D sft.batch=8
+for line in 'vision.cls +32 +frozen +from a checkpoint' 'projection.weight +32x32 +trained +from a checkpoint' '<image> x4' '\[(left|right|l|r)' \
+  '8 of 8 samples have a picture; 0 have another number' 'positions are supervised \([0-9.]+ %\); 0 samples have none' 'knowing nothing would be ln\(300\) = 5.7038'; do
+  holds "check" out "$line"
+done
+refuses 'problem' check models/vlm.vlm $vision $lm --stage sft --data "$data" --tokenizer "$here/clip/tokenizer.json"
+holds "check: frozen and not loaded" out '^PROBLEM  no frozen part is left at its random start'
+good "check: a model that starts anew" "$vlmc" check models/gpt.vlm $gpt --data "$data" && holds "check: a model that starts anew" out 'expected about ln\(300\)'
+
+# ---- bad data
+mkdir "$here/bad"
+cp "$data"/*.png "$data/pictures.gz" "$here/bad"
+head -n 16 "$data/captions.jsonl" | sed '3s/pictures.gz#2/cut.png/; 5s/pictures.gz#4/gone.png/' >"$here/bad/captions.jsonl"
+good "bad pictures" "$vlmc" train models/clip.vlm $vision $text -D contrast.batch=4 --epochs 2 --data "$here/bad" --out "$here/skipping"
+holds "bad pictures are counted" out '^2 pictures could not be read and were skipped'
+for name in cut.png gone.png; do holds "a bad picture is named" err "skipped: .*$name"; done
+refuses 'already holds a checkpoint' train models/clip.vlm $vision $text --data "$data" --out "$here/skipping"
+for damage in 's/"caption"/"capton"/' 's/}$//' 's/pictures/..\/pictures/' 's/"image": "[^"]*"/"image": 7/'; do
+  sed "2$damage" "$data/captions.jsonl" >"$here/bad/captions.jsonl"
+  refuses 'captions.jsonl:2' train models/clip.vlm $vision $text --data "$here/bad" --out "$here/refused" --epochs 1
+done
+refuses 'does not fit' train models/vlm.vlm $vision $lm -D lm.width=64 --stage sft --from "$here/pretrain" --data "$data" --out "$here/refused"
+: >"$here/plain"
+refuses 'folder' train models/gpt.vlm $gpt --data "$data" --out "$here/plain/run"
+refuses 'the loss is .* at step' train models/gpt.vlm $gpt -D text.batch=8 -D "text.rate=1e30" -D "text.clip=0" --data "$data" --out "$here/nan" --epochs 1
+
+# ---- the same bits: other numbers of threads, killed and resumed, interrupted and resumed
+run() { # OUT OPTION...
+  out=$1
+  shift
+  "$vlmc" train models/vlm.vlm $vision $lm --stage sft -D sft.batch=8 -D sft.rate=3e-3 --from "$here/pretrain" --data "$data" --out "$here/$out" --steps 24 --seed 7 --save-every 0 "$@" >"$here/out" 2>"$here/err"
+}
+run whole || fail "a whole run" "$(cat "$here/err")"
+equal() { # NAME OUT
+  for of in whole "$2"; do tensors "$here/$of/model.safetensors" >"$here/$of.tensors"; done
+  same "$1: parameters" "$here/whole.tensors" "$here/$2.tensors"
+  same "$1: optimizer" "$here/whole/optimizer-24.safetensors" "$here/$2/optimizer-24.safetensors"
+  for of in whole "$2"; do sed 's/, "seconds.*//' "$here/$of/log.jsonl" >"$here/$of.log"; done
+  same "$1: log" "$here/whole.log" "$here/$2.log"
+}
+for threads in 1 3; do run threads$threads --threads $threads && equal "$threads threads" threads$threads; done
+# stopped SIGNAL LINES OUT OPTION...: sends the signal once the log has so many lines
+stopped() {
+  signal=$1 lines=$2 out=$3
+  shift 3
+  run "$out" "$@" &
+  shell=$! tries=0
+  until [ "$(wc -l 2>/dev/null <"$here/$out/log.jsonl")" -ge "$lines" ] 2>/dev/null || [ $((tries += 1)) -gt 600 ]; do sleep 0.02; done
+  pkill "-$signal" -P $shell 2>/dev/null || kill "-$signal" $shell 2>/dev/null
+  wait $shell
+  stopped_status=$?
+}
+resume=
+for lines in 3 8 15; do stopped KILL $lines killed $resume && resume=--resume; resume=--resume; done
+if [ "$(wc -l <"$here/killed/log.jsonl")" -lt 24 ]; then pass; else fail "the run was over before it was killed"; fi
+run killed --resume && equal "killed three times" killed
+if [ "$(ls "$here/killed" | wc -l)" -eq 5 ]; then pass; else fail "leftovers of a killed run" "$(ls "$here/killed")"; fi
+stopped INT 5 interrupted
+if [ $stopped_status -eq 0 ]; then pass; else fail "SIGINT: status $stopped_status" "$(cat "$here/err")"; fi
+holds "SIGINT saves" out 'stopped after step [0-9]+ of 24'
+run interrupted --resume && equal "interrupted" interrupted
+for other in "--seed 8" "-D sft.decay=0.5" "--length 40" "--steps 25"; do
+  if run killed --resume $other; then fail "--resume with $other: status 0"; else holds "--resume with $other" err 'same settings'; fi
+done
+refuses 'no checkpoint to resume' train models/gpt.vlm $gpt --data "$data" --out "$here/never" --resume
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
