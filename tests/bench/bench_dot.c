@@ -96,7 +96,7 @@ static void read_task(void *context, int worker, int64_t begin, int64_t end) {
 }
 
 static double compute_peak(Threads *threads) { // GFLOP/s
-  int64_t rounds = 400000, tasks = threads_count(threads);
+  int64_t rounds = 6000000, tasks = threads_count(threads);
   double start = seconds();
   threads_run(threads, tasks, compute_task, &rounds);
   return (double)tasks * chains(1) * (double)rounds / (seconds() - start) * 1e-9;
@@ -253,7 +253,7 @@ static void measure(const Row *row, const Kernel *kernel, Running *running, Thre
   int copies = row->bandwidth ? weight_bytes > 100u << 20 ? 2 : COPIES : 1;
   char *pool = copies > 1 ? get(device, weight_bytes * (size_t)copies) : NULL;
   double work = row->bandwidth ? (double)weight_bytes : flops;
-  int repeats = row->bandwidth ? copies : 1 + (int)(8e9 / flops);
+  int repeats = row->bandwidth ? copies : 1 + (int)(4e9 / flops);
   if (repeats > 40) repeats = 40;
   for (int round = -1; round < ROUNDS; round++) {
     double peak =
