@@ -1,30 +1,28 @@
 // Contractions. Input: a kernel of one dot with expressions before and after it; output: its function.
 //
-// The result is cut into units: a batch entry, one panel of columns, a block of rows. Units are counted with
-// the block of rows fastest, then panels, then batch entries, and dealt out evenly to a fixed number of
-// tasks. A call for several tasks joins neighbouring units to one region, so that few threads pack less often
-// than many.
+// Tasks are the leaves of a tree that halves the result again and again: batch entries, columns or rows, so
+// that a part needs little packing. A call for several tasks works on whole subtrees, so that few threads
+// pack less often than many.
 #include "compiler/emit/llvm_dot.h"
 
 enum {
-  DOT_TASKS = 128,         // enough for any number of cores to share evenly
-  TASK_WORK = 1 << 18,     // multiply-adds worth a task of its own
-  ROW_STEP = 16,           // blocks of rows are multiples of it
-  FEW_PANELS = 16,         // of columns that few rows are multiplied with together
-  MIN_BLOCK_ROWS = 64,     // packing the right operand for fewer rows costs too much
-  GROUP_ROWS = 256,        // rows of the left operand packed at a time
-  LINES_DEPTH = 1536,      // longest block of the contraction: left operand read in place
-  PANEL_DEPTH = 512,       //   left operand packed
-  LINES_RIGHT = 512 << 10, // bytes of packed right operand: left operand read in place
-  PANEL_RIGHT = 1 << 20,   //   left operand packed
-  SUMS_BYTES = 1 << 20,    // sums between blocks of the contraction
+  DOT_LEVELS = 7,              // of the tree of tasks
+  DOT_TASKS = 1 << DOT_LEVELS, // enough for any number of cores to share evenly
+  TASK_WORK = 1 << 18,         // multiply-adds worth a task of its own
+  ROW_STEP = 16,               // blocks of rows are multiples of it
+  FEW_PANELS = 16,             // of columns that few rows are multiplied with together
+  GROUP_ROWS = 256,            // rows of the left operand packed at a time
+  LINES_DEPTH = 1536,          // longest block of the contraction: left operand read in place
+  PANEL_DEPTH = 512,           //   left operand packed
+  LINES_RIGHT = 512 << 10,     // bytes of packed right operand: left operand read in place
+  PANEL_RIGHT = 1 << 20,       //   left operand packed
+  SUMS_BYTES = 1 << 20,        // sums between blocks of the contraction
 };
 
 // What is known when the function runs.
 typedef struct Sizes {
-  LLVMValueRef panels;            // of columns
-  LLVMValueRef row_block, blocks; // rows of a unit, and how many such blocks there are
-  LLVMValueRef units, tasks;      // tasks that have work
+  LLVMValueRef panels, steps;     // of columns and of rows
+  LLVMValueRef tasks, levels;     // tasks that have work, 2^levels
   LLVMValueRef depth, depths;     // block of the contraction and their number, at least 1
   LLVMValueRef panels_at_once;    // right panels packed together
   LLVMValueRef chunk;             // rows whose sums are kept between blocks of the contraction
@@ -133,25 +131,32 @@ static void set_scratch(Gemm *gemm) {
   sizes->sums = scratch(gemm, depths == 1 || sums < strip ? strip : sums);
 }
 
-// Units and the tasks they are dealt to.
-static void set_units(Gemm *gemm) {
+static LLVMValueRef count_zeros(Gemm *gemm, const char *name, LLVMValueRef x) {
+  LLVMValueRef arguments[] = {x, LLVMConstInt(gemm->emit->i1, 0, false)};
+  return llvm_intrinsic(gemm->emit, name, &gemm->emit->i64, 1, arguments, 2);
+}
+
+static LLVMValueRef log2_of(Gemm *gemm, LLVMValueRef x) { // rounded down; x > 0
+  return subtract(gemm, number(gemm, 63), count_zeros(gemm, "llvm.ctlz", x));
+}
+
+static LLVMValueRef power_of_two(Gemm *gemm, LLVMValueRef x) {
+  return LLVMBuildShl(gemm->emit->builder, number(gemm, 1), x, "");
+}
+
+// As many tasks as there is work for.
+static void set_tasks(Gemm *gemm) {
   Sizes *sizes = &gemm->sizes;
   Dot *dot = &gemm->dot;
-  LLVMValueRef one = number(gemm, 1), rows = dot->rows.size;
+  LLVMValueRef one = number(gemm, 1), steps = number(gemm, (int64_t)ROW_STEP * dot->width);
   sizes->panels = pieces(gemm, dot->columns.size, number(gemm, dot->width));
-  LLVMValueRef whole = multiply(gemm, dot->batch.size, sizes->panels);
-  LLVMValueRef wanted = pieces(gemm, number(gemm, DOT_TASKS), maximum(gemm, whole, one));
-  LLVMValueRef possible = divide(gemm, rows, number(gemm, MIN_BLOCK_ROWS));
-  LLVMValueRef blocks = maximum(gemm, minimum(gemm, wanted, possible), one);
-  sizes->row_block =
-      maximum(gemm, round_up(gemm, pieces(gemm, rows, blocks), ROW_STEP), number(gemm, ROW_STEP));
-  sizes->blocks = pieces(gemm, rows, sizes->row_block);
-  sizes->units = multiply(gemm, whole, sizes->blocks);
-  LLVMValueRef steps =
-      multiply(gemm, multiply(gemm, sizes->row_block, number(gemm, dot->width)), dot->contract.size);
-  LLVMValueRef together =
-      maximum(gemm, divide(gemm, number(gemm, TASK_WORK), maximum(gemm, steps, one)), one);
-  sizes->tasks = minimum(gemm, pieces(gemm, sizes->units, together), number(gemm, DOT_TASKS));
+  sizes->steps = pieces(gemm, dot->rows.size, number(gemm, ROW_STEP));
+  LLVMValueRef parts = multiply(gemm, multiply(gemm, dot->batch.size, sizes->panels), sizes->steps);
+  LLVMValueRef each = maximum(gemm, multiply(gemm, steps, dot->contract.size), one);
+  LLVMValueRef together = maximum(gemm, divide(gemm, number(gemm, TASK_WORK), each), one);
+  LLVMValueRef wanted = minimum(gemm, divide(gemm, parts, together), number(gemm, DOT_TASKS));
+  sizes->levels = log2_of(gemm, maximum(gemm, wanted, one));
+  sizes->tasks = power_of_two(gemm, sizes->levels);
 }
 
 // ---- after the contraction
@@ -496,30 +501,92 @@ static void set_ways(Gemm *gemm) {
     gemm->many = LLVMBuildNot(gemm->emit->builder, gemm->few, "");
 }
 
-// Units [begin, end) of one batch entry are a piece of one panel's rows, whole panels, and a piece of one
-// more: part 0, 1 or 2.
-static Region region_of(Gemm *gemm, LLVMValueRef begin, LLVMValueRef end, LLVMValueRef part) {
-  Sizes *sizes = &gemm->sizes;
-  LLVMValueRef zero = number(gemm, 0), one = number(gemm, 1), blocks = maximum(gemm, sizes->blocks, one);
-  LLVMValueRef first = divide(gemm, begin, blocks), last = divide(gemm, end, blocks);
-  LLVMValueRef first_row = subtract(gemm, begin, multiply(gemm, first, blocks));
-  LLVMValueRef last_row = subtract(gemm, end, multiply(gemm, last, blocks));
-  LLVMValueRef same = compare(gemm, LLVMIntEQ, first, last);
-  LLVMValueRef inside = compare(gemm, LLVMIntSGT, first_row, zero);
-  LLVMValueRef head = compare(gemm, LLVMIntEQ, part, zero), body = compare(gemm, LLVMIntEQ, part, one);
-  LLVMValueRef after = choose(gemm, inside, add(gemm, first, one), first);
-  LLVMValueRef head_end = choose(gemm, same, add(gemm, first, one), after);
-  LLVMValueRef tail_end = choose(gemm, same, last, add(gemm, last, one));
-  LLVMValueRef panel = choose(gemm, head, first, choose(gemm, body, after, last));
-  LLVMValueRef panel_end = choose(gemm, head, head_end, choose(gemm, body, last, tail_end));
-  LLVMValueRef block = choose(gemm, head, first_row, zero);
-  LLVMValueRef head_rows = choose(gemm, same, last_row, blocks);
-  LLVMValueRef block_end = choose(gemm, head, head_rows, choose(gemm, body, blocks, last_row));
-  LLVMValueRef width = number(gemm, gemm->dot.width);
-  return (Region){multiply(gemm, panel, width),
-                  minimum(gemm, multiply(gemm, panel_end, width), gemm->dot.columns.size),
-                  multiply(gemm, block, sizes->row_block),
-                  minimum(gemm, multiply(gemm, block_end, sizes->row_block), gemm->dot.rows.size)};
+typedef enum Dimension { BATCH, COLUMNS, ROWS, DIMENSIONS } Dimension;
+
+// A subtree's part of the result, in variables: batch entries, panels of columns, steps of rows.
+typedef struct Part {
+  LLVMValueRef begin[DIMENSIONS], end[DIMENSIONS];
+} Part;
+
+static LLVMValueRef is_uneven(Gemm *gemm,
+                              LLVMValueRef count) { // halves that differ by more than some percent
+  LLVMValueRef odd = LLVMBuildTrunc(gemm->emit->builder, count, gemm->emit->i1, "");
+  LLVMValueRef few = compare(gemm, LLVMIntSLT, count, number(gemm, 16));
+  return LLVMBuildAnd(gemm->emit->builder, odd, few, "");
+}
+
+// How good it is to halve a dimension: batch entries share nothing; halves with the longer side need less
+// packing, and the left operand often needs none.
+static LLVMValueRef worth(Gemm *gemm, Dimension dimension, LLVMValueRef count) {
+  int64_t columns = gemm->dot.width * (gemm->left_in_place ? 8 : 1);
+  int64_t weights[] = {1 << 20, columns, ROW_STEP};
+  LLVMValueRef all = multiply(gemm, count, number(gemm, weights[dimension]));
+  LLVMValueRef less = divide(gemm, all, number(gemm, dimension == BATCH ? 1 << 20 : 4));
+  LLVMValueRef some = choose(gemm, is_uneven(gemm, count), less, all);
+  return choose(gemm, compare(gemm, LLVMIntSLT, count, number(gemm, 2)), number(gemm, 0), some);
+}
+
+// Goes to the first or (upper) the second half of the part.
+static void halve(Gemm *gemm, const Part *part, LLVMValueRef upper) {
+  Emit *emit = gemm->emit;
+  LLVMValueRef begin[DIMENSIONS], end[DIMENSIONS], value[DIMENSIONS], best = NULL;
+  for (int d = 0; d < DIMENSIONS; d++) {
+    begin[d] = llvm_get(emit, emit->i64, part->begin[d]);
+    end[d] = llvm_get(emit, emit->i64, part->end[d]);
+    value[d] = worth(gemm, d, subtract(gemm, end[d], begin[d]));
+    best = best ? maximum(gemm, best, value[d]) : value[d];
+  }
+  LLVMValueRef taken = LLVMConstInt(emit->i1, 0, false);
+  for (int d = 0; d < DIMENSIONS; d++) {
+    LLVMValueRef here = compare(gemm, LLVMIntEQ, value[d], best);
+    here = LLVMBuildAnd(emit->builder, here, LLVMBuildNot(emit->builder, taken, ""), "");
+    taken = LLVMBuildOr(emit->builder, taken, here, "");
+    LLVMValueRef length = add(gemm, subtract(gemm, end[d], begin[d]), number(gemm, 1));
+    LLVMValueRef middle = add(gemm, begin[d], divide(gemm, length, number(gemm, 2)));
+    LLVMValueRef new_begin = choose(gemm, upper, middle, begin[d]),
+                 new_end = choose(gemm, upper, end[d], middle);
+    llvm_set(emit, part->begin[d], choose(gemm, here, new_begin, begin[d]));
+    llvm_set(emit, part->end[d], choose(gemm, here, new_end, end[d]));
+  }
+}
+
+// Down the tree to the subtree of 2^level tasks from `task` on.
+static void find_part(Gemm *gemm, const Part *part, LLVMValueRef task, LLVMValueRef level) {
+  Emit *emit = gemm->emit;
+  LLVMValueRef whole[] = {gemm->dot.batch.size, gemm->sizes.panels, gemm->sizes.steps};
+  for (int d = 0; d < DIMENSIONS; d++) {
+    llvm_set(emit, part->begin[d], number(gemm, 0));
+    llvm_set(emit, part->end[d], whole[d]);
+  }
+  Loop down = llvm_loop_open(emit, level, gemm->sizes.levels, 1);
+  LLVMValueRef bit =
+      subtract(gemm, subtract(gemm, gemm->sizes.levels, number(gemm, 1)), subtract(gemm, down.index, level));
+  LLVMValueRef upper =
+      LLVMBuildTrunc(emit->builder, LLVMBuildLShr(emit->builder, task, bit, ""), emit->i1, "");
+  halve(gemm, part, upper);
+  llvm_loop_close(emit, &down);
+}
+
+static void emit_part(Gemm *gemm, const Part *part) {
+  Emit *emit = gemm->emit;
+  LLVMValueRef begin[DIMENSIONS], end[DIMENSIONS];
+  for (int d = 0; d < DIMENSIONS; d++) {
+    begin[d] = llvm_get(emit, emit->i64, part->begin[d]);
+    end[d] = llvm_get(emit, emit->i64, part->end[d]);
+  }
+  LLVMValueRef width = number(gemm, gemm->dot.width), step = number(gemm, ROW_STEP);
+  Region region = {multiply(gemm, begin[COLUMNS], width),
+                   minimum(gemm, multiply(gemm, end[COLUMNS], width), gemm->dot.columns.size),
+                   multiply(gemm, begin[ROWS], step),
+                   minimum(gemm, multiply(gemm, end[ROWS], step), gemm->dot.rows.size)};
+  LLVMValueRef columns = compare(gemm, LLVMIntSLT, region.column_begin, region.column_end);
+  LLVMValueRef rows = compare(gemm, LLVMIntSLT, region.row_begin, region.row_end);
+  Branch any = llvm_branch_open(emit, LLVMBuildAnd(emit->builder, columns, rows, ""));
+  Loop batch = llvm_loop_open(emit, begin[BATCH], end[BATCH], 1);
+  dot_bind(emit, batch.scope, &gemm->dot.batch, batch.index);
+  multiply_region(gemm, &region);
+  llvm_loop_close(emit, &batch);
+  llvm_branch_close(emit, &any);
 }
 
 bool llvm_dot(Emit *emit) {
@@ -529,28 +596,27 @@ bool llvm_dot(Emit *emit) {
   gemm.left_in_place = gemm.dot.left.lines && emit->kernel->buffers[left->buffer].dtype == DTYPE_F32;
   emit->work = (Work){.count = 1, .terms = {{extent_constant(DOT_TASKS), 1}}};
   set_ways(&gemm);
-  set_units(&gemm);
+  set_tasks(&gemm);
   set_depth(&gemm);
   set_scratch(&gemm);
-  Sizes *sizes = &gemm.sizes;
-  LLVMValueRef zero = number(&gemm, 0), tasks = maximum(&gemm, sizes->tasks, number(&gemm, 1));
-  LLVMValueRef begin =
-      divide(&gemm, multiply(&gemm, minimum(&gemm, emit->begin, tasks), sizes->units), tasks);
-  LLVMValueRef end = divide(&gemm, multiply(&gemm, minimum(&gemm, emit->end, tasks), sizes->units), tasks);
-  LLVMValueRef entry = maximum(&gemm, multiply(&gemm, sizes->panels, sizes->blocks), number(&gemm, 1));
-  Loop batch = llvm_loop_open(emit, divide(&gemm, begin, entry), pieces(&gemm, end, entry), 1);
-  dot_bind(emit, batch.scope, &gemm.dot.batch, batch.index);
-  LLVMValueRef base = multiply(&gemm, batch.index, entry);
-  LLVMValueRef first = maximum(&gemm, subtract(&gemm, begin, base), zero);
-  LLVMValueRef last = minimum(&gemm, subtract(&gemm, end, base), entry);
-  Loop part = llvm_loop_open(emit, zero, number(&gemm, 3), 1);
-  Region region = region_of(&gemm, first, last, part.index);
-  LLVMValueRef some_columns = compare(&gemm, LLVMIntSLT, region.column_begin, region.column_end);
-  LLVMValueRef some_rows = compare(&gemm, LLVMIntSLT, region.row_begin, region.row_end);
-  Branch any = llvm_branch_open(emit, LLVMBuildAnd(emit->builder, some_columns, some_rows, ""));
-  multiply_region(&gemm, &region);
-  llvm_branch_close(emit, &any);
-  llvm_loop_close(emit, &part);
-  llvm_loop_close(emit, &batch);
+  Part part;
+  for (int d = 0; d < DIMENSIONS; d++) {
+    part.begin[d] = llvm_variable(emit, emit->i64);
+    part.end[d] = llvm_variable(emit, emit->i64);
+  }
+  LLVMValueRef next = llvm_variable(emit, emit->i64), tasks = gemm.sizes.tasks;
+  LLVMValueRef end = minimum(&gemm, emit->end, tasks);
+  llvm_set(emit, next, minimum(&gemm, emit->begin, tasks));
+  // [begin, end) is at most so many whole subtrees, each as large as its place and the end allow.
+  Loop subtree = llvm_loop_open(emit, number(&gemm, 0), number(&gemm, 2 * DOT_LEVELS), 1);
+  LLVMValueRef task = llvm_get(emit, emit->i64, next);
+  Branch more = llvm_branch_open(emit, compare(&gemm, LLVMIntSLT, task, end));
+  LLVMValueRef aligned = count_zeros(&gemm, "llvm.cttz", LLVMBuildOr(emit->builder, task, tasks, ""));
+  LLVMValueRef level = minimum(&gemm, aligned, log2_of(&gemm, subtract(&gemm, end, task)));
+  llvm_set(emit, next, add(&gemm, task, power_of_two(&gemm, level)));
+  find_part(&gemm, &part, task, level);
+  emit_part(&gemm, &part);
+  llvm_branch_close(emit, &more);
+  llvm_loop_close(emit, &subtree);
   return true;
 }
