@@ -192,7 +192,7 @@ void kernel_print(const Kernel *kernel, Text *text);
 // Reads any number of kernels; false: errors were reported.
 bool kernel_read(Arena *arena, Diagnostics *diagnostics, uint32_t source, Kernel ***kernels, size_t *count);
 
-// Equal but for names and spans: such kernels share their code.
+// ---- compare.c: equal but for names and spans: such kernels share their code.
 bool kernel_same_code(const Kernel *a, const Kernel *b);
 uint64_t kernel_hash(const Kernel *kernel);
 

@@ -1,6 +1,5 @@
 // Kernels as text, in the form that read.c reads back. Input: a kernel; output: its text, with expressions
-// numbered from 1 in order of use and whole-number index arithmetic written out where it stands. The same
-// walk, with names left out, decides whether two kernels share their code.
+// numbered from 1 in order of use and whole-number index arithmetic written out where it stands.
 #include "compiler/kernel/kernel.h"
 
 #include <string.h>
@@ -10,7 +9,6 @@ enum { INLINE_LIMIT = 12 }; // longer index expressions get a line of their own
 typedef struct Printer {
   const Kernel *kernel;
   Text *text;
-  bool anonymous;
   bool *reached;
   uint32_t *number; // by expression: its line, 0: written in place
   uint32_t *length; // of what is written in place, in leaves
@@ -33,17 +31,11 @@ static bool spelled_in_place(const Expr *expr) {
 }
 
 static void print_axis(Printer *printer, int axis) {
-  if (printer->anonymous)
-    text_print(printer->text, "a%d", axis);
-  else
-    text_print(printer->text, "%s", printer->kernel->axes[axis].name);
+  text_print(printer->text, "%s", printer->kernel->axes[axis].name);
 }
 
 static void print_buffer(Printer *printer, int buffer) {
-  if (printer->anonymous)
-    text_print(printer->text, "b%d", buffer);
-  else
-    text_print(printer->text, "%s", printer->kernel->buffers[buffer].name);
+  text_print(printer->text, "%s", printer->kernel->buffers[buffer].name);
 }
 
 static void print_operand(Printer *printer, ExprId id, bool nested);
@@ -142,7 +134,7 @@ static void print_head(Printer *printer) {
   static const char *const uses[] = {"read", "write", "update"};
   const Kernel *kernel = printer->kernel;
   Text *text = printer->text;
-  text_print(text, "kernel %s %s\n", printer->anonymous ? "k" : kernel->name, anchor_names[kernel->anchor]);
+  text_print(text, "kernel %s %s\n", kernel->name, anchor_names[kernel->anchor]);
   if (kernel->axis_count) text_print(text, "axes");
   for (int i = 0; i < kernel->axis_count; i++) {
     text_print(text, " ");
@@ -180,9 +172,9 @@ static void number_lines(Printer *printer) {
   }
 }
 
-static void print(const Kernel *kernel, bool anonymous, Text *text) {
+void kernel_print(const Kernel *kernel, Text *text) {
   Arena *arena = arena_new();
-  Printer printer = {.kernel = kernel, .text = text, .anonymous = anonymous};
+  Printer printer = {.kernel = kernel, .text = text};
   printer.reached = ARENA_ARRAY(arena, bool, kernel->expr_count);
   printer.number = ARENA_ARRAY(arena, uint32_t, kernel->expr_count);
   printer.length = ARENA_ARRAY(arena, uint32_t, kernel->expr_count);
@@ -202,25 +194,4 @@ static void print(const Kernel *kernel, bool anonymous, Text *text) {
     text_print(text, "\n");
   }
   arena_free(arena);
-}
-
-void kernel_print(const Kernel *kernel, Text *text) { print(kernel, false, text); }
-
-bool kernel_same_code(const Kernel *a, const Kernel *b) {
-  Text first = {0}, second = {0};
-  print(a, true, &first);
-  print(b, true, &second);
-  bool same = first.length == second.length && !memcmp(first.bytes, second.bytes, first.length);
-  text_free(&first);
-  text_free(&second);
-  return same;
-}
-
-uint64_t kernel_hash(const Kernel *kernel) {
-  Text text = {0};
-  print(kernel, true, &text);
-  uint64_t hash = 14695981039346656037u; // FNV-1a
-  for (size_t i = 0; i < text.length; i++) hash = (hash ^ (unsigned char)text.bytes[i]) * 1099511628211u;
-  text_free(&text);
-  return hash;
 }

@@ -331,7 +331,7 @@ static NodeId overwritten_input(const Lowering *lowering, NodeId id) {
 static void build_stores(Lowering *lowering, uint32_t group) {
   const NodeList *stored = &lowering->stored[group];
   ElementContext *context = &lowering->context;
-  Pending *pending = ARENA_ARRAY(lowering->arena, Pending, stored->count);
+  Pending *pending = ARENA_ARRAY(context->kernel->arena, Pending, stored->count);
   for (size_t i = 0; i < stored->count; i++) {
     NodeId id = stored->list[i];
     const Node *node = lowering_node(lowering, id);
@@ -407,8 +407,8 @@ static Anchor find_anchor(Kernel *kernel) {
 
 // ---- all of it
 
-Kernel *build_kernel(Lowering *lowering, uint32_t group) {
-  Kernel *kernel = kernel_new(lowering->arena, "kernel");
+Kernel *build_kernel(Lowering *lowering, uint32_t group, Arena *arena) {
+  Kernel *kernel = kernel_new(arena, "kernel");
   find_closure(lowering, group);
   context_begin(lowering, group, kernel);
   set_depths(lowering);
@@ -417,7 +417,7 @@ Kernel *build_kernel(Lowering *lowering, uint32_t group) {
   for (size_t i = 0; i < lowering->closure.count; i++) {
     Span span = lowering_node(lowering, lowering->closure.list[i])->span;
     if (!span.source) continue;
-    ARENA_PUSH(lowering->arena, kernel->spans, kernel->span_count, kernel->span_capacity, span);
+    ARENA_PUSH(arena, kernel->spans, kernel->span_count, kernel->span_capacity, span);
   }
   kernel->anchor = find_anchor(kernel);
   return kernel;

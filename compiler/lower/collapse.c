@@ -178,13 +178,13 @@ static ExprId map_expr(const Collapse *collapse, Kernel *out, const Expr *expr, 
   return kernel_expr(out, copy);
 }
 
-static Kernel *rebuild(Collapse *collapse) {
-  Kernel *kernel = collapse->kernel, *out = kernel_new(kernel->arena, kernel->name);
+static Kernel *rebuild(Collapse *collapse, Arena *arena) {
+  Kernel *kernel = collapse->kernel, *out = kernel_new(arena, kernel->name);
   int axes[KERNEL_MAX_AXES];
   out->anchor = kernel->anchor;
-  out->spans = kernel->spans;
-  out->span_count = kernel->span_count;
-  out->span_capacity = kernel->span_capacity;
+  out->spans = ARENA_ARRAY(arena, Span, kernel->span_count + 1);
+  out->span_count = out->span_capacity = kernel->span_count;
+  for (size_t i = 0; i < kernel->span_count; i++) out->spans[i] = kernel->spans[i];
   for (int i = 0; i < kernel->axis_count; i++) {
     Extent extent = kernel->axes[i].extent;
     if (i == collapse->b) extent_multiply(kernel->axes[collapse->a].extent, extent, &extent);
@@ -202,7 +202,7 @@ static Kernel *rebuild(Collapse *collapse) {
     }
     kernel_buffer(out, buffer->name, buffer->dtype, rank, extents, buffer->use);
   }
-  ExprId *ids = ARENA_ARRAY(kernel->arena, ExprId, kernel->expr_count);
+  ExprId *ids = ARENA_ARRAY(arena, ExprId, kernel->expr_count);
   for (ExprId id = 1; id < kernel->expr_count; id++)
     if (collapse->reached[id]) ids[id] = map_expr(collapse, out, &kernel->exprs[id], axes, ids);
   for (int i = 0; i < kernel->store_count; i++) {
@@ -212,6 +212,13 @@ static Kernel *rebuild(Collapse *collapse) {
     kernel_store(out, store->buffer, index, ids[store->value], map_mask(store->axes, axes), store->mode);
   }
   return out;
+}
+
+Kernel *kernel_copy(const Kernel *kernel, Arena *arena) {
+  Collapse nothing = {.kernel = (Kernel *)(uintptr_t)kernel, .a = -1, .b = -1};
+  nothing.reached = arena_alloc(arena, kernel->expr_count);
+  kernel_reachable(kernel, nothing.reached);
+  return rebuild(&nothing, arena);
 }
 
 Kernel *collapse(Kernel *kernel) {
@@ -228,7 +235,7 @@ Kernel *collapse(Kernel *kernel) {
       found = collapse.a >= 0 && collapse.a != collapse.b && check_pair(&collapse);
     }
     if (!found) break;
-    collapse.kernel = kernel = rebuild(&collapse);
+    collapse.kernel = kernel = rebuild(&collapse, kernel->arena);
     collapse.b = 0;
   }
   return kernel;

@@ -18,7 +18,7 @@ static int add_buffer(Lowering *lowering, Buffer buffer) {
   return program->buffer_count - 1;
 }
 
-static Buffer buffer_for(const Lowering *lowering, const char *name, BufferRole role, NodeId id) {
+static Buffer buffer_for(Lowering *lowering, const char *name, BufferRole role, NodeId id) {
   const Node *node = lowering_node(lowering, id);
   Buffer buffer = {.name = name, .role = role, .dtype = node->type.dtype, .rank = node->type.rank};
   for (int i = 0; i < node->type.rank; i++) {
@@ -87,41 +87,43 @@ static int buffer_of_stored(Lowering *lowering, NodeId id) {
 
 // ---- kernels that are equal share a row
 
-// A kernel's row, or -1.
-static int find_row(const Lowering *lowering, const Kernel *kernel, uint64_t hash) {
+static KernelRow *find_row(const Lowering *lowering, const Kernel *kernel, uint64_t hash) {
   size_t mask = lowering->kernel_table_size - 1;
   for (size_t at = hash & mask; lowering->kernel_table[at]; at = (at + 1) & mask) {
-    const KernelRow *known = &lowering->rows[lowering->kernel_table[at] - 1];
-    if (known->hash == hash && kernel_same_code(known->kernel, kernel)) return known->row;
+    KernelRow *known = &lowering->rows[lowering->kernel_table[at] - 1];
+    if (known->hash == hash && kernel_same_code(known->kernel, kernel)) return known;
   }
-  return -1;
+  return NULL;
 }
 
-static void add_row(Lowering *lowering, const Kernel *kernel, uint64_t hash, int row) {
-  size_t mask = lowering->kernel_table_size - 1, at = hash & mask;
+static KernelRow *add_row(Lowering *lowering, KernelRow row) {
+  size_t mask = lowering->kernel_table_size - 1, at = row.hash & mask;
   while (lowering->kernel_table[at]) at = (at + 1) & mask;
-  KernelRow known = {kernel, hash, row};
-  ARENA_PUSH(lowering->arena, lowering->rows, lowering->row_count, lowering->row_capacity, known);
+  ARENA_PUSH(lowering->arena, lowering->rows, lowering->row_count, lowering->row_capacity, row);
   lowering->kernel_table[at] = (uint32_t)lowering->row_count;
+  return &lowering->rows[lowering->row_count - 1];
 }
 
 // The row of the code for a kernel: known as it stands, or with its axes collapsed, or new.
-static int kernel_row(Lowering *lowering, Kernel *kernel, const char *shared_name) {
+static const KernelRow *kernel_row(Lowering *lowering, const Kernel *kernel, const char *shared_name) {
   Lowered *out = lowering->out;
-  uint64_t hash = kernel_hash(kernel);
-  int row = find_row(lowering, kernel, hash);
-  if (row >= 0) return row;
-  Kernel *collapsed = collapse(kernel);
-  uint64_t collapsed_hash = kernel_hash(collapsed);
-  row = find_row(lowering, collapsed, collapsed_hash);
-  if (row < 0) {
-    row = (int)out->kernel_count;
-    collapsed->name = unique_name(lowering, shared_name);
+  KernelRow *known = find_row(lowering, kernel, kernel_hash(kernel));
+  if (known) return known;
+  Kernel *copy = kernel_copy(kernel, lowering->arena), *collapsed = collapse(copy);
+  KernelRow row = {copy, kernel_hash(copy), (int)out->kernel_count,
+                   kernel_flops(collapsed, lowering->symbols), kernel_bytes(collapsed, lowering->symbols)};
+  KernelRow shared = row;
+  shared.kernel = collapsed;
+  shared.hash = kernel_hash(collapsed);
+  known = find_row(lowering, collapsed, shared.hash);
+  if (known) {
+    row.row = known->row;
+  } else {
+    collapsed->name = unique_name(lowering, &lowering->code_names, shared_name);
     ARENA_PUSH(lowering->arena, out->kernels, out->kernel_count, lowering->kernel_capacity, collapsed);
-    if (collapsed != kernel) add_row(lowering, collapsed, collapsed_hash, row);
+    if (collapsed != copy) add_row(lowering, shared);
   }
-  add_row(lowering, kernel, hash, row);
-  return row;
+  return add_row(lowering, row);
 }
 
 static void touch_buffer(Lowering *lowering, int buffer, int launch) {
@@ -131,16 +133,17 @@ static void touch_buffer(Lowering *lowering, int buffer, int launch) {
 }
 
 // Appends the launch of a kernel; buffers: the program's, in the kernel's order.
-static void add_launch(Lowering *lowering, Kernel *kernel, const char *name, const char *shared_name,
+static void add_launch(Lowering *lowering, const Kernel *kernel, const char *name, const char *shared_name,
                        int *buffers) {
   Program *program = &lowering->out->program;
   Launch launch = {.buffers = buffers, .buffer_count = kernel->buffer_count};
-  launch.kernel = arena_copy(lowering->arena, name, strlen(name));
+  launch.kernel = unique_name(lowering, &lowering->launch_names, name);
   launch.lines = model_lines(lowering, kernel);
   launch.anchor = anchor_names[kernel->anchor];
-  launch.flops = kernel_flops(kernel, lowering->symbols);
-  launch.bytes = kernel_bytes(kernel, lowering->symbols);
-  launch.code = kernel_row(lowering, kernel, shared_name);
+  const KernelRow *row = kernel_row(lowering, kernel, shared_name);
+  launch.code = row->row;
+  launch.flops = row->flops;
+  launch.bytes = row->bytes;
   size_t count = (size_t)program->launch_count;
   ARENA_PUSH(lowering->arena, program->launches, count, lowering->launch_capacity, launch);
   program->launch_count = (int)count;
@@ -150,7 +153,8 @@ static void add_launch(Lowering *lowering, Kernel *kernel, const char *name, con
 
 static void lower_group(Lowering *lowering, uint32_t group) {
   ElementContext *context = &lowering->context;
-  Kernel *kernel = build_kernel(lowering, group);
+  Arena *arena = arena_new(); // most kernels are known already and die here
+  Kernel *kernel = build_kernel(lowering, group, arena);
   if (!updates_fit(kernel)) { // the old value is read elsewhere than where the new one goes: through a copy
     build_end(lowering);
     for (size_t i = 0; i < lowering->stored[group].count; i++) {
@@ -162,7 +166,7 @@ static void lower_group(Lowering *lowering, uint32_t group) {
     lowering->stamp[0] = 0;
     for (size_t i = 0; i < lowering->closure.count; i++) lowering->stamp[lowering->closure.list[i]] = 0;
     for (size_t i = 0; i < lowering->leaves.count; i++) lowering->stamp[lowering->leaves.list[i]] = 0;
-    kernel = build_kernel(lowering, group);
+    kernel = build_kernel(lowering, group, arena);
   }
   int *buffers = ARENA_ARRAY(lowering->arena, int, kernel->buffer_count);
   for (int i = 0; i < kernel->buffer_count; i++)
@@ -177,6 +181,7 @@ static void lower_group(Lowering *lowering, uint32_t group) {
   add_launch(lowering, kernel, text_string(&name), text_string(&shared), buffers);
   text_free(&name);
   text_free(&shared);
+  arena_free(arena);
 }
 
 // ---- copies
@@ -255,11 +260,12 @@ static void prepare(Lowering *lowering) {
   lowering->buffer = ARENA_ARRAY(lowering->arena, int, count);
   lowering->last_reader = ARENA_ARRAY(lowering->arena, int, count);
   lowering->update_of = ARENA_ARRAY(lowering->arena, int, count);
-  lowering->name_table_size = lowering->kernel_table_size = 64;
-  while (lowering->name_table_size < 4 * (lowering->fusion->group_count + lowering->graph->output_count))
-    lowering->name_table_size *= 2;
-  lowering->kernel_table_size = 2 * lowering->name_table_size; // a kernel may stand there twice
-  lowering->names = ARENA_ARRAY(lowering->arena, const char *, lowering->name_table_size);
+  size_t launches = lowering->fusion->group_count + 2 * lowering->graph->output_count;
+  lowering->launch_names = names_for(lowering->arena, launches);
+  lowering->code_names = names_for(lowering->arena, launches);
+  lowering->places = ARENA_ARRAY(lowering->arena, SpanPlace, SPAN_PLACES);
+  lowering->kernel_table_size = 64;
+  while (lowering->kernel_table_size < 4 * launches) lowering->kernel_table_size *= 2;
   lowering->kernel_table = ARENA_ARRAY(lowering->arena, uint32_t, lowering->kernel_table_size);
   for (NodeId id = 0; id < count; id++) {
     context->buffer_of_node[id] = lowering->buffer[id] = lowering->update_of[id] = -1;

@@ -14,7 +14,19 @@ typedef struct KernelRow {
   const Kernel *kernel;
   uint64_t hash;
   int row; // in Lowered.kernels
+  double flops, bytes;
 } KernelRow;
+
+typedef struct NameTable {
+  const char **names; // hash table
+  size_t size;
+} NameTable;
+
+enum { SPAN_PLACES = 1024 };
+typedef struct SpanPlace {
+  Span span;
+  const char *text;
+} SpanPlace;
 
 typedef struct Lowering {
   Arena *arena;
@@ -36,8 +48,8 @@ typedef struct Lowering {
   size_t kernel_table_size;
   KernelRow *rows;
   size_t row_count, row_capacity;
-  const char **names; // hash table of the launches' names
-  size_t name_count, name_table_size;
+  NameTable launch_names, code_names;
+  SpanPlace *places; // those of the latest spans, SPAN_PLACES of them
 } Lowering;
 
 static inline const Node *lowering_node(const Lowering *lowering, NodeId id) {
@@ -48,17 +60,19 @@ static inline bool is_reduction(Op op) { return op == OP_SUM || op == OP_REDMAX;
 // ---- build.c
 void find_closure(Lowering *lowering, uint32_t group); // what the group computes and loads
 // The kernel of a group. context.node_of_buffer then says what its buffers are, until build_end.
-Kernel *build_kernel(Lowering *lowering, uint32_t group);
+Kernel *build_kernel(Lowering *lowering, uint32_t group, Arena *arena);
 void build_end(Lowering *lowering);
 bool updates_fit(const Kernel *kernel); // each element of an update buffer is read where it is written
 
 // ---- collapse.c
+Kernel *kernel_copy(const Kernel *kernel, Arena *arena);
 Kernel *collapse(Kernel *kernel);
 
 // ---- names.c
 void kernel_name(const Lowering *lowering, uint32_t group, bool digits, Text *name);
-const char *unique_name(Lowering *lowering, const char *wanted);
-const char *span_place(const Lowering *lowering, Span span); // "models/gpt.vlm:12"
-const char *model_lines(const Lowering *lowering, const Kernel *kernel);
+NameTable names_for(Arena *arena, size_t count); // room for so many
+const char *unique_name(Lowering *lowering, NameTable *table, const char *wanted);
+const char *span_place(Lowering *lowering, Span span); // "models/gpt.vlm:12"
+const char *model_lines(Lowering *lowering, const Kernel *kernel);
 
 #endif

@@ -5,7 +5,7 @@
 
 static void add_identifier(Text *text, const char *word, bool digits) {
   if (!*word) return;
-  if (text->length) text_print(text, "_");
+  if (text->length) text_add(text, "_", 1);
   for (; *word; word++) {
     bool letter = (*word | 32) >= 'a' && (*word | 32) <= 'z', digit = *word >= '0' && *word <= '9';
     if (*word == '.' && !digits && word[1] >= '0' && word[1] <= '9') { // ".12." of a layer
@@ -16,7 +16,7 @@ static void add_identifier(Text *text, const char *word, bool digits) {
         continue;
       }
     }
-    text_print(text, "%c", letter || digit ? *word : '_');
+    text_add(text, letter || digit ? word : "_", 1);
   }
 }
 
@@ -48,31 +48,43 @@ static uint64_t text_hash(const char *text) {
   return hash;
 }
 
-static bool name_taken(const Lowering *lowering, const char *name, size_t *at) {
-  *at = text_hash(name) & (lowering->name_table_size - 1);
-  for (; lowering->names[*at]; *at = (*at + 1) & (lowering->name_table_size - 1))
-    if (!strcmp(lowering->names[*at], name)) return true;
+NameTable names_for(Arena *arena, size_t count) {
+  NameTable table = {.size = 64};
+  while (table.size < 4 * count) table.size *= 2;
+  table.names = ARENA_ARRAY(arena, const char *, table.size);
+  return table;
+}
+
+static bool name_taken(const NameTable *table, const char *name, size_t *at) {
+  *at = text_hash(name) & (table->size - 1);
+  for (; table->names[*at]; *at = (*at + 1) & (table->size - 1))
+    if (!strcmp(table->names[*at], name)) return true;
   return false;
 }
 
-const char *unique_name(Lowering *lowering, const char *wanted) {
+const char *unique_name(Lowering *lowering, NameTable *table, const char *wanted) {
   size_t at;
   const char *name = arena_copy(lowering->arena, wanted, strlen(wanted));
   if (*name >= '0' && *name <= '9') name = arena_print(lowering->arena, "k%s", name);
   const char *base = name;
-  for (int suffix = 2; name_taken(lowering, name, &at); suffix++)
+  for (int suffix = 2; name_taken(table, name, &at); suffix++)
     name = arena_print(lowering->arena, "%s_%d", base, suffix);
-  lowering->names[at] = name;
+  table->names[at] = name;
   return name;
 }
 
-const char *span_place(const Lowering *lowering, Span span) {
+// The same few spans stand on many nodes, and finding a line means reading the file up to it.
+const char *span_place(Lowering *lowering, Span span) {
   if (!span.source || !lowering->sources || span.source >= lowering->sources->count) return "";
-  return arena_print(lowering->arena, "%s:%d", lowering->sources->list[span.source].path,
-                     span_line(lowering->sources, span));
+  SpanPlace *known = &lowering->places[(span.source * 31 + span.begin * 7) % SPAN_PLACES];
+  if (known->text && known->span.source == span.source && known->span.begin == span.begin) return known->text;
+  known->span = span;
+  known->text = arena_print(lowering->arena, "%s:%d", lowering->sources->list[span.source].path,
+                            span_line(lowering->sources, span));
+  return known->text;
 }
 
-const char *model_lines(const Lowering *lowering, const Kernel *kernel) {
+const char *model_lines(Lowering *lowering, const Kernel *kernel) {
   Text text = {0};
   const char *seen[64];
   int count = 0;
