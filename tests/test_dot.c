@@ -13,7 +13,7 @@
 // ---- kernels from equations: "btk,nk->btn", a letter per axis in the order of memory
 // b, t, s are run-time sizes; h = 3, i = 4, j = 5; others as the case says.
 
-typedef enum Before { PLAIN, GELU, SCALED, GUARDED, NARROW, HALF, GATHERED, BEFORE_COUNT } Before;
+typedef enum Before { PLAIN, GELU, SCALED, GUARDED, NARROW, HALF, GATHERED, NORMED, BEFORE_COUNT } Before;
 typedef enum After { AS_IT_IS, BIAS_GELU, MASK, TWO_STORES, UPDATE, AFTER_COUNT } After;
 
 typedef struct Case {
@@ -65,6 +65,19 @@ static ExprId gathered(Build *build, int buffer, const int *axes) {
   return kernel_load(k, buffer, index, 0);
 }
 
+// Divided by 1 + the sum of squares along the last axis: a reduction inside of the contraction.
+static ExprId normed(Build *build, int buffer, const int *axes, ExprId value) {
+  Kernel *k = build->kernel;
+  ExprId index[KERNEL_MAX_RANK] = {0};
+  int last = 0;
+  for (int i = 0; axes[i] >= 0; i++) index[i] = sample_at(k, axes[i]), last = i;
+  int along = kernel_axis(k, "along", k->axes[axes[last]].extent);
+  index[last] = sample_at(k, along);
+  ExprId other = kernel_load(k, buffer, index, 0);
+  ExprId sum = kernel_reduce(k, SCALAR_SUM, sample_mul(k, other, other), 1u << along);
+  return sample_div(k, value, sample_add(k, sample_f(k, 1), sum));
+}
+
 static ExprId operand(Build *build, bool left, const char *letters, size_t count) {
   Kernel *k = build->kernel;
   Before before = build->of->before;
@@ -73,6 +86,7 @@ static ExprId operand(Build *build, bool left, const char *letters, size_t count
   DType dtype = before == NARROW ? DTYPE_BF16 : before == HALF && !left ? DTYPE_F16 : DTYPE_F32;
   int buffer = sample_buffer(k, left ? "x" : "w", dtype, BUFFER_READ, axes);
   ExprId value = sample_load(k, buffer, axes);
+  if (before == NORMED && left) value = normed(build, buffer, axes, value);
   if (before == GATHERED && left) value = gathered(build, buffer, axes);
   if (before == GELU && left) value = sample_gelu(k, value);
   if (before == SCALED) {
@@ -293,6 +307,8 @@ static const Case cases[] = {
     {"tk,nk->tn", 34, 35, 0, NARROW, BIAS_GELU},
     {"tk,nk->tn", 34, 35, 0, HALF, AS_IT_IS},
     {"tk,nk->tn", 34, 35, 0, GATHERED, AS_IT_IS},
+    {"tk,nk->tn", 34, 35, 0, NORMED, AS_IT_IS},
+    {"kt,kn->tn", 34, 35, 0, NORMED, AS_IT_IS},
     {"kt,kn->tn", 34, 35, 0, GELU, UPDATE},
     {"kt,nk->tn", 34, 35, 0, NARROW, AS_IT_IS},
     // more than one block of the contraction, more than one strip of columns
@@ -300,6 +316,9 @@ static const Case cases[] = {
     {"kt,kn->tn", 1030, 9, 0, GELU, UPDATE},
     {"k,nk->n", 3203, 19, 0, PLAIN, AS_IT_IS},
     {"kt,kn->tn", 515, 560, 0, PLAIN, AS_IT_IS},
+    {"k,nk->n", 1601, 790, 0, PLAIN, AS_IT_IS},
+    {"k,kn->n", 37, 1003, 0, PLAIN, BIAS_GELU},
+    {"tk,kn->tn", 37, 1003, 0, PLAIN, AS_IT_IS},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

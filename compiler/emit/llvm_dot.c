@@ -34,9 +34,8 @@ typedef struct Gemm {
   Dot dot;
   Sizes sizes;
   bool left_in_place;
-  // i1: the right operand is read once, where it lies, line by line or row by row; or packed for tiles. NULL:
-  // never.
-  LLVMValueRef few, many;
+  LLVMValueRef few;  // i1: the right operand is read once, where it lies, by lines or rows; NULL: never
+  LLVMValueRef many; // i1: it is packed for tiles; NULL: never
 } Gemm;
 
 // A part of the result: columns and rows [begin, end) of one batch entry.
@@ -118,14 +117,13 @@ static void set_scratch(Gemm *gemm) {
   dot_constant(sizes->depths, &depths);
   int64_t right = width * depth * 4, limit = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
   right = dot_constant(sizes->panels_at_once, &at_once) ? right * at_once : right > limit ? right : limit;
-  // A row more than fits, rounded up to groups; with several blocks each is more than half as deep as it can
-  // be.
+  // A row more than fits, rounded up to groups. (With several blocks each is over half as deep as can be.)
   int64_t deepest = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH;
   int64_t row = (limit > right ? limit : right) / (deepest / 2);
   int64_t sums = SUMS_BYTES + row * GROUP_ROWS;
   if (dot_constant(sizes->panels_at_once, &at_once) && dot_constant(sizes->chunk, &chunk))
     sums = chunk * at_once * width * 4;
-  sizes->right = scratch(gemm, right);
+  sizes->right = gemm->many ? scratch(gemm, right) : NULL;
   sizes->left = gemm->left_in_place ? NULL : scratch(gemm, GROUP_ROWS * depth * 4);
   int64_t strip = gemm->few ? tile * FEW_PANELS : tile;
   sizes->sums = scratch(gemm, depths == 1 || sums < strip ? strip : sums);
@@ -491,8 +489,9 @@ static void set_ways(Gemm *gemm) {
   const Dot *dot = &gemm->dot;
   LLVMValueRef limit = number(gemm, dot->tile_rows), always = LLVMConstInt(gemm->emit->i1, 1, false);
   bool known = dot_constant(dot->rows.size, &rows);
-  bool in_place =
-      dot->right.lines || (dot->right.across && dot->columns.count == 1 && dot->contract.count == 1);
+  bool plain = gemm->emit->kernel->exprs[dot->right.expr].op == SCALAR_LOAD; // else packing spares computing
+  bool streams = plain && dot->right.across && dot->columns.count == 1 && dot->contract.count == 1;
+  bool in_place = dot->right.lines || streams;
   if (in_place && (!known || rows <= dot->tile_rows))
     gemm->few = known ? always : compare(gemm, LLVMIntSLE, dot->rows.size, limit);
   if (!gemm->few)

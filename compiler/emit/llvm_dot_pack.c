@@ -30,7 +30,7 @@ static bool computed(const Emit *emit, ExprId expr) {
 // apart for the machine to see by itself where this is going.
 static void prefetch(Emit *emit, Scope *scope, ExprId expr, int lanes) {
   const Expr *e = &emit->kernel->exprs[expr];
-  if (!expr) return;
+  if (!expr || e->axes) return;
   if (e->op != SCALAR_LOAD) {
     for (int i = 0; i < 3; i++) prefetch(emit, scope, e->in[i], lanes);
     return;
