@@ -1,0 +1,160 @@
+#!/bin/sh
+# README.md and docs/tour.md tell the truth: their commands are run, and what they quote is what comes out.
+#
+#   sh tests/test_readme.sh             input: $BUILD/vlmc and the documents; output: FAILED lines, the closing line
+#   UPDATE=1 sh tests/test_readme.sh    rewrites the quoted output and docs/architecture.svg from what comes out now
+#
+# A fenced block of `sh` is run; a block of `text` right after it is its output. `<!-- varies -->` over the `text`
+# says that its figures differ from run to run: words are compared then, numbers not. A block is left out where it
+# calls make, where it names CUDA and there is no NVRTC, or where it names runs/data or runs/demo and the pictures
+# are not installed; for runs/demo a checkpoint of two steps stands in, and what is quoted of it is not compared.
+# Blocks of `vlm` quote models/ or stdlib/, line by line. The Chinese documents have the same blocks.
+build=$(realpath "${BUILD:-build}") root=$(pwd)
+pictures=/usr/share/datasets/fashion-mnist
+here=$(mktemp -d) || exit 2
+trap 'rm -rf "$here"' EXIT
+export XDG_CACHE_HOME="$here/cache"
+passed=0 failed=0 skipped=0
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAILED $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | head -n 12 | sed 's/^/  /'; }
+skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
+
+# blocks FILE FOLDER: block n becomes FOLDER/n.sh with FOLDER/n.text, FOLDER/n.varies, FOLDER/n.line; or FOLDER/n.vlm
+blocks() {
+  mkdir -p "$2"
+  awk -v folder="$2" '
+    /^<!-- varies -->$/ { varies = 1; next }
+    !inside && /^```/ {
+      kind = substr($0, 4)
+      if (kind != "text") { n = sprintf("%02d", ++count); after = kind == "sh" } else if (!after) kind = "ignored"
+      name = folder "/" n "." kind
+      if (kind == "sh" || kind == "vlm") print NR > (folder "/" n ".line")
+      if (kind == "text" && varies) printf "" > (folder "/" n ".varies")
+      printf "" > name
+      inside = 1; varies = 0
+      next
+    }
+    /^```/ { close(name); inside = 0; if (kind == "text") after = 0; next }
+    inside { print > name; next }
+    NF { after = 0; varies = 0 }' "$1"
+}
+
+# replace FILE FOLDER: FILE with every output block n as FOLDER/n.got has it, where that exists
+replace() {
+  awk -v folder="$2" '
+    !inside && /^```/ {
+      print
+      inside = 1; skipping = 0
+      if ($0 == "```sh") { n = sprintf("%02d", ++count); after = 1 }
+      else if ($0 != "```text") { count++; after = 0 }
+      else if (after && (getline line < (folder "/" n ".got")) > 0) {
+        do print line; while ((getline line < (folder "/" n ".got")) > 0)
+        skipping = 1
+      }
+      next
+    }
+    /^```/ { inside = 0; skipping = 0 }
+    !skipping' "$1" >"$here/replaced" && cat "$here/replaced" >"$1"
+}
+
+has_nvrtc() { ldconfig -p 2>/dev/null | grep -q libnvrtc || ls /usr/local/cuda*/lib*/libnvrtc.so* >/dev/null 2>&1; }
+
+# stage of a demo, in a second: what the commands under runs/demo need
+pretend_demo() {
+  mkdir -p runs/demo && cp -r "$here/data" runs/demo/data || return
+  build/vlmc train models/vlm.vlm --preset fashion --stage sft --data runs/demo/data --out runs/demo/sft --steps 2 --quiet -D sft.batch=8
+}
+
+# why_not BLOCK: why it can not be run here; nothing where it can
+why_not() {
+  if grep -qE 'runs/(data|demo)|fashion-mnist' "$1" && [ ! -d "$pictures" ]; then
+    echo "the pictures (dataset-fashion-mnist) are not installed"
+  elif grep -qE 'cuda' "$1" && ! has_nvrtc; then
+    echo "NVRTC is not installed"
+  fi
+}
+
+# words: what two outputs must share where their figures vary
+words() { sed -E 's/[0-9]+([:.][0-9]+)*(e[-+][0-9]+)?/N/g; s/ +/ /g; s/N [kMGT]?(B|FLOP|i?B)\b/N unit/g' "$1"; }
+
+same_output() { # BLOCK without its ending
+  if [ -e "$1.varies" ]; then
+    words "$1.text" >"$here/wanted" && words "$1.got" >"$here/seen"
+  else
+    cp "$1.text" "$here/wanted" && cp "$1.got" "$here/seen"
+  fi
+  diff "$here/wanted" "$here/seen"
+}
+
+run_block() { # FILE BLOCK
+  place="$1:$(cat "$2.line")"
+  if grep -qE '^(sudo )?make' "$2.sh"; then
+    for target in $(sed -nE 's/^(sudo )?make ([a-z]+).*/\2/p' "$2.sh"); do
+      if grep -q "^$target:" "$root/Makefile"; then pass; else fail "$place: there is no make $target"; fi
+    done
+    return
+  fi
+  reason=$(why_not "$2.sh")
+  if [ -n "$reason" ]; then skip "$place: $reason"; return; fi
+  if grep -q runs/demo "$2.sh" && [ ! -d runs/demo ] && ! pretend_demo >"$here/log" 2>&1; then
+    fail "$place: no checkpoint for runs/demo" "$(cat "$here/log")"
+    return
+  fi
+
+  started=$(date +%s%N)
+  timeout 120 sh -e "$2.sh" >"$here/log" 2>&1 </dev/null
+  status=$?
+  [ -z "${TIMES:-}" ] || echo "$place: $((($(date +%s%N) - started) / 1000000)) ms"
+  grep -vE ' step [0-9]+/[0-9]+ .* left' "$here/log" >"$2.got" # without the progress of training
+  if [ $status -ne 0 ]; then fail "$place: status $status" "$(cat "$2.got")"; rm "$2.got"; return; fi
+  if grep -q runs/demo "$2.sh" || [ ! -e "$2.text" ]; then pass; rm "$2.got"; return; fi
+  if difference=$(same_output "$2"); then pass; rm "$2.got"; return; fi
+  [ -n "${UPDATE:-}" ] || fail "$place: what is quoted (<) is not what comes out (>)" "$difference"
+}
+
+quotes() { # FILE BLOCK: every line of it stands in a model or in the library
+  lost=$(grep -v '^ *$' "$2" | sed 's/ *$//' | while IFS= read -r line; do
+    cat "$root"/models/*.vlm "$root"/stdlib/*.vlm | sed 's/ *$//' | grep -qxF -e "$line" || echo "$line"; done)
+  if [ -z "$lost" ]; then pass; else fail "$1:$(cat "${2%.vlm}.line"): not in models/ or stdlib/" "$lost"; fi
+}
+
+# fresh copy of what the commands need, so that they leave nothing in the tree
+workplace() {
+  rm -rf "$here/work" && mkdir -p "$here/work/build" && cd "$here/work" || exit 2
+  cp -r "$root/models" "$root/stdlib" "$root/examples" "$root/README.md" "$root/docs" . && cp "$build/vlmc" "$build/vlmc-llvm.so" build/
+}
+
+links() { # FILE: what it links to is there
+  folder=$(dirname "$root/$1")
+  for target in $(sed '/^```/,/^```/d' "$root/$1" | grep -oE '(\]\(|src=")[^)"#]+' | sed -E 's/^(\]\(|src=")//' | grep -v '^https\?:'); do
+    if [ -e "$folder/$target" ]; then pass; else fail "$1: links to $target, which is not there"; fi
+  done
+}
+
+[ ! -d "$pictures" ] || examples/fashion/prepare.sh "$pictures" "$here/data" >/dev/null
+for document in README docs/tour; do
+  english=$document.md chinese=$document.zh-CN.md one=$here/$document/english two=$here/$document/chinese
+  blocks "$english" "$one"
+  blocks "$chinese" "$two"
+  workplace
+  for block in "$one"/*.sh; do run_block "$english" "${block%.sh}"; done
+  cd "$root" || exit 2
+  for block in "$one"/*.vlm; do [ ! -e "$block" ] || quotes "$english" "$block"; done
+  if [ -n "${UPDATE:-}" ]; then
+    replace "$english" "$one"
+    replace "$chinese" "$one"
+    rm -r "$one" "$two"
+    blocks "$english" "$one"
+    blocks "$chinese" "$two"
+  fi
+  rm -f "$one"/*.line "$one"/*.got "$two"/*.line
+  if difference=$(diff -r "$one" "$two"); then pass; else fail "$english (<) and $chinese (>) have other blocks" "$difference"; fi
+  links "$english"
+  links "$chinese"
+done
+
+"$build/vlmc" draw models/vlm.vlm --stage sft -o "$here/architecture.svg"
+[ -z "${UPDATE:-}" ] || cp "$here/architecture.svg" docs/architecture.svg
+if cmp -s "$here/architecture.svg" docs/architecture.svg; then pass; else fail "docs/architecture.svg is not what vlmc draw makes"; fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
