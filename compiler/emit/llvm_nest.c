@@ -9,7 +9,6 @@
 enum { TASK_WORK = 16384, LIKELY_SIZE = 256 };
 
 // ---- costs
-// --------------------------------------------------------------------------------------------------------
 
 static int operation_cost(ScalarOp op) {
   switch (op) {
@@ -103,7 +102,6 @@ int llvm_choose_axis(Emit *emit, const Store *const *stores, int count, uint32_t
 }
 
 // ---- loops along the vector axis
-// ------------------------------------------------------------------------------------
 
 static bool known(LLVMValueRef value, int64_t *number) {
   if (!LLVMIsAConstantInt(value)) return false;
@@ -164,7 +162,6 @@ void llvm_vector_loop(Emit *emit, int axis, const Range *range, int lanes, Vecto
 }
 
 // ---- tasks
-// ----------------------------------------------------------------------------------------------------------
 
 static double likely(Extent extent) {
   return extent_is_constant(extent) ? (double)extent.offset : (double)LIKELY_SIZE;

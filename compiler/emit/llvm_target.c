@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Loops, lanes and unrolling are already there; this only cleans up after emission by expressions.
-static const char passes[] = "function(sroa,early-cse,instcombine<no-verify-fixpoint>,simplifycfg,early-cse)";
+// Loops, lanes and unrolling are already there, and expressions come simplified: variables become values,
+// what was computed twice is computed once. More passes cost more time than their code saves.
+static const char passes[] = "function(mem2reg,early-cse,simplifycfg)";
 
 // ---- the CPU
-// ------------------------------------------------------------------------------------------------------
 
 void llvm_cpu_names(Arena *arena, const char *architecture, const char **cpu, const char **features) {
   *cpu = architecture, *features = "";
@@ -112,7 +112,6 @@ void llvm_target_close(Target *target) {
 }
 
 // ---- the function
-// -------------------------------------------------------------------------------------------------
 
 char *llvm_symbol(Arena *arena, const Kernel *kernel) {
   return arena_print(arena, "kernel_%s", kernel->name);
@@ -166,12 +165,9 @@ static void open_function(Emit *emit) {
   emit->root = llvm_scope_open(emit);
 }
 
-static bool anchor_column(Emit *emit) {
-  return llvm_map(emit);
-} // llvm_map keeps sums over slow axes in registers
-
+// llvm_map keeps sums over slow axes in registers, which is what columns want.
 static bool (*const anchors[ANCHOR_COUNT])(Emit *emit) = {
-    [ANCHOR_MAP] = llvm_map, [ANCHOR_ROW] = llvm_row,         [ANCHOR_COLUMN] = anchor_column,
+    [ANCHOR_MAP] = llvm_map, [ANCHOR_ROW] = llvm_row,         [ANCHOR_COLUMN] = llvm_map,
     [ANCHOR_DOT] = llvm_dot, [ANCHOR_SCATTER] = llvm_scatter,
 };
 
@@ -184,14 +180,11 @@ static void emit_function(Emit *emit) {
 }
 
 // ---- passes and code
-// ------------------------------------------------------------------------------------------------
 
 static bool run_passes(Target *target, LLVMModuleRef module, const Kernel *kernel, Failure *failure) {
   char *message = NULL;
   if (LLVMVerifyModule(module, LLVMReturnStatusAction, &message)) {
-    char *text = LLVMPrintModuleToString(module);
     fail_internal(failure, "kernel %s: LLVM refuses its code: %.600s", kernel->name, message);
-    LLVMDisposeMessage(text);
     LLVMDisposeMessage(message);
     return false;
   }
