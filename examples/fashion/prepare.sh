@@ -40,7 +40,7 @@ rows() {
 
 labels train | rows captions train >"$target/captions.jsonl"
 labels train | rows dialogues train >"$target/dialogues.jsonl"
-labels train | head -n 4000 | rows text train | sed 's/"image": "[^"]*", //' >"$target/text.jsonl"
+labels train | head -n 2000 | rows text train | sed 's/"image": "[^"]*", //' >"$target/text.jsonl"
 labels t10k | rows what t10k >"$target/test.jsonl"
 labels t10k | rows footwear t10k >"$target/test-footwear.jsonl"
 labels t10k | rows chinese t10k >"$target/test-chinese.jsonl"
