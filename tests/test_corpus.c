@@ -1,4 +1,4 @@
-// Replays the corpus of every fuzz target of the runtime's readers, and changed copies of it. A target that
+// Replays the corpus of every fuzz target, and changed copies of it. A target that
 // finds something wrong aborts.
 #define REPLAY_NO_MAIN
 #include "fuzz/replay.c"
@@ -17,6 +17,15 @@
 #define LLVMFuzzerTestOneInput fuzz_dataset
 #include "fuzz/fuzz_dataset.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_language
+#include "fuzz/fuzz_language.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_graph
+#include "fuzz/fuzz_graph.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_kernel
+#include "fuzz/fuzz_kernel.c"
+#undef LLVMFuzzerTestOneInput
 
 int main(void) {
   static const struct {
@@ -25,7 +34,10 @@ int main(void) {
   } targets[] = {{"tests/fuzz/corpus/safetensors", fuzz_safetensors},
                  {"tests/fuzz/corpus/tokenizer", fuzz_tokenizer},
                  {"tests/fuzz/corpus/picture", fuzz_picture},
-                 {"tests/fuzz/corpus/dataset", fuzz_dataset}};
+                 {"tests/fuzz/corpus/dataset", fuzz_dataset},
+                 {"tests/fuzz/corpus/language", fuzz_language},
+                 {"tests/fuzz/corpus/graph", fuzz_graph},
+                 {"tests/fuzz/corpus/kernel", fuzz_kernel}};
   for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
     int files = replay_folder(targets[i].target, targets[i].folder);
     CHECK(files > 0, "%s has no files", targets[i].folder);

@@ -20,10 +20,8 @@ uint32_t sources_add(Sources *sources, const char *path, const char *text, size_
 }
 
 static bool read_all(FILE *file, const char *path, char *bytes, size_t *length, Failure *failure) {
-  *length = fread(bytes, 1, SOURCE_MAX_BYTES + 1, file);
+  *length = fread(bytes, 1, *length, file);
   if (ferror(file)) return fail(failure, "%s: %s", path, strerror(errno));
-  if (*length > SOURCE_MAX_BYTES)
-    return fail(failure, "%s: larger than %d MiB, which no model file is", path, SOURCE_MAX_BYTES >> 20);
   const char *nul = memchr(bytes, 0, *length);
   if (nul) return fail(failure, "%s: byte %zu is NUL; a model file is text", path, (size_t)(nul - bytes));
   return true;
@@ -33,10 +31,12 @@ bool sources_read(Sources *sources, const char *path, uint32_t *source, Failure 
   struct stat status;
   if (stat(path, &status)) return fail(failure, "%s: %s", path, strerror(errno));
   if (!S_ISREG(status.st_mode)) return fail(failure, "%s: not a regular file", path);
+  if (status.st_size > SOURCE_MAX_BYTES)
+    return fail(failure, "%s: larger than %d MiB, which no model file is", path, SOURCE_MAX_BYTES >> 20);
   FILE *file = fopen(path, "rb");
   if (!file) return fail(failure, "%s: %s", path, strerror(errno));
-  char *bytes = malloc(SOURCE_MAX_BYTES + 1);
-  size_t length = 0;
+  size_t length = (size_t)status.st_size;
+  char *bytes = malloc(length + 1);
   bool good = bytes ? read_all(file, path, bytes, &length, failure) : fail(failure, "%s: out of memory", path);
   if (good) *source = sources_add(sources, path, bytes, length);
   free(bytes);

@@ -14,9 +14,11 @@ for target in "$@"; do
   clang -std=c11 -D_GNU_SOURCE -I. -Ibuild/fuzz -O1 -g -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=undefined -o "build/fuzz/fuzz_$target" "tests/fuzz/fuzz_$target.c" build/fuzz/libvlmc.a $LIBS
   mkdir -p "build/fuzz/new/$target"
+  seeds=tests/fuzz/corpus/$target
+  [ "$target" != language ] || seeds="$seeds models stdlib tests/errors"
   printf '%s: %s s\n' "$target" "$seconds"
   "build/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=3000 -max_len=16384 -verbosity=0 \
-    -print_final_stats=1 -artifact_prefix="build/fuzz/found/$target-" "build/fuzz/new/$target" "tests/fuzz/corpus/$target" ||
+    -print_final_stats=1 -artifact_prefix="build/fuzz/found/$target-" "build/fuzz/new/$target" $seeds ||
     failed=$((failed + 1))
 done
 [ "$failed" -eq 0 ] || { echo "fuzz: $failed targets failed; see build/fuzz/found" >&2; exit 1; }
