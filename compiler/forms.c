@@ -1,6 +1,8 @@
 // --emit: the forms in which a unit can be looked at.
 #include "compiler/compile_internal.h"
 
+#include "runtime/threads.h"
+
 #include <string.h>
 
 static void print_ast(const Unit *unit, Text *text) {
@@ -28,7 +30,9 @@ void print_kernels(const Unit *unit, Text *text) {
 }
 
 static void print_memory(const Unit *unit, Text *text) {
-  if (unit->lowered.program.buffer_count) memory_print(&unit->lowered.program, unit->symbols, text);
+  int threads = unit->compiler->options.threads;
+  if (unit->lowered.program.buffer_count)
+    memory_print(&unit->lowered.program, unit->symbols, threads ? threads : threads_available(), text);
 }
 
 static const EmitForm forms[] = {
@@ -37,7 +41,7 @@ static const EmitForm forms[] = {
     {"grad", "grad.graph", "dead", NULL, print_grad},
     {"fused", "fused", "fuse", NULL, print_fused},
     {"kernels", "kernels", "lower", NULL, NULL},
-    {"memory", "memory.txt", "lower", NULL, print_memory},
+    {"memory", "memory.txt", "emit", NULL, print_memory},
     {"llvm", "ll", "lower", "cpu", NULL},
     {"asm", "s", "lower", "cpu", NULL},
     {"c", "c", "lower", "c", NULL},

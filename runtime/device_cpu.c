@@ -3,7 +3,6 @@
 #include "runtime/device.h"
 #include "runtime/threads.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +24,13 @@ typedef struct CpuDevice {
 static void *cpu_allocate(Device *device, size_t bytes, Failure *failure) {
   (void)device;
   size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
-  size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  void *memory = rounded >= bytes ? aligned_alloc(alignment, rounded ? rounded : alignment) : NULL;
-  if (!memory) {
+  void *memory;
+  if (posix_memalign(&memory, alignment, bytes ? bytes : 1)) {
     fail(failure, "out of memory: %zu bytes were asked for", bytes);
     return NULL;
   }
-  if (alignment == HUGE_PAGE) madvise(memory, rounded, MADV_HUGEPAGE);
+  // Whole pages only, so that a block takes what was asked for and no more.
+  if (alignment == HUGE_PAGE) madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
   memset(memory, 0, bytes);
   return memory;
 }
@@ -122,8 +121,7 @@ static void read_processor_name(char *name, size_t size, int threads) {
 }
 
 Device *device_cpu(int threads, Failure *failure) {
-  cpu_set_t allowed;
-  if (threads == 0) threads = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
+  if (threads == 0) threads = threads_available();
   if (threads < 1 || threads > 1024) {
     fail(failure, "the number of threads must be from 1 to 1024, found %d", threads);
     return NULL;

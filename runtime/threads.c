@@ -2,6 +2,7 @@
 #include "runtime/threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -90,6 +91,11 @@ void threads_run(Threads *threads, int64_t tasks, TaskFunction *function, void *
   start_launch(threads);
   take_chunks(threads, 0);
   while (atomic_load_explicit(&threads->working, memory_order_acquire) > 0) pause_cpu();
+}
+
+int threads_available(void) {
+  cpu_set_t allowed;
+  return sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed);
 }
 
 Threads *threads_open(int count) {

@@ -10,6 +10,7 @@ typedef struct Threads Threads;
 // Does tasks [begin, end) as worker `worker` (0 is the caller).
 typedef void TaskFunction(void *context, int worker, int64_t begin, int64_t end);
 
+int threads_available(void); // one per core that this process may use
 Threads *threads_open(int count); // count >= 1; NULL: threads can not be had
 void threads_close(Threads *threads);
 int threads_count(const Threads *threads);

@@ -61,7 +61,7 @@ void lower(Arena *arena, const Graph *graph, const Fusion *fusion, const Sources
            const int64_t symbols[SYMBOL_COUNT], Lowered *lowered);
 
 // ---- plan.c: --emit=memory: arena, parameters, states, data by size; the peak and who is in it, by model
-// line
-void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], Text *text);
+// line. Workspace: what `threads` threads take beside it while kernels run; 0 threads: none, or not known.
+void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], int threads, Text *text);
 
 #endif

@@ -84,7 +84,20 @@ static void print_peak(const Program *program, const int64_t *symbols, int peak,
   free(lines);
 }
 
-void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], Text *text) {
+// Every thread has room for the most demanding kernel.
+static size_t print_workspace(const Program *program, int threads, Text *text) {
+  int64_t most = 0;
+  for (int i = 0; i < program->code_count; i++)
+    if (program->codes[i].scratch_bytes > most) most = program->codes[i].scratch_bytes;
+  size_t bytes = (size_t)most * (size_t)threads;
+  if (!bytes) return 0;
+  text_print(text, "  ");
+  print_bytes(text, bytes);
+  text_print(text, "  %4d %-8s workspace\n", threads, threads == 1 ? "thread" : "threads");
+  return bytes;
+}
+
+void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], int threads, Text *text) {
   static const char *const titles[ROLE_COUNT] = {"data",   "scalars", "parameters",
                                                  "states", "results", "arena"};
   size_t bytes[ROLE_COUNT] = {0}, total = 0, peak_bytes, *offsets;
@@ -108,6 +121,7 @@ void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], T
     text_print(text, "  %4d %-8s %s\n", counts[role], counts[role] == 1 ? "buffer" : "buffers", titles[role]);
     total += bytes[role];
   }
+  total += print_workspace(program, threads, text);
   text_print(text, "  ");
   print_bytes(text, total);
   text_print(text, "                total\n");
