@@ -265,7 +265,7 @@ static uint32_t store_index(Lowering *lowering, NodeId id, ExprId *index) {
   return axes;
 }
 
-// The kernel's buffer for what a node is stored in; `reads` is the input whose buffer it overwrites, or 0.
+// The kernel's buffer for what a node is stored in; `overwritten`: the node whose memory it takes, or 0.
 static int store_buffer(Lowering *lowering, NodeId id, NodeId overwritten) {
   ElementContext *context = &lowering->context;
   const Type *type = &lowering_node(lowering, id)->type;
@@ -306,14 +306,14 @@ static Pending store_scatter(Lowering *lowering, NodeId id) {
 }
 
 // Overwrites a part of the state: y[.., start + i, ..] = v[.., i, ..].
-static Pending store_update(Lowering *lowering, NodeId id) {
+// Several updates of one group are of values of the same extents, and run over the same `place`.
+static Pending store_update(Lowering *lowering, NodeId id, Place *place) {
   ElementContext *context = &lowering->context;
   const Node *node = lowering_node(lowering, id);
   Pending store = {.node = id};
-  Place place;
   ExprId at[MAX_RANK] = {0};
-  space_add_type(&context->space, &lowering_node(lowering, node->in[1])->type, &place);
-  store.axes = place_indices(context, &place, at);
+  if (!place->known) space_add_type(&context->space, &lowering_node(lowering, node->in[1])->type, place);
+  store.axes = place_indices(context, place, at);
   memcpy(store.index, at, sizeof at);
   int axis = node->attributes.axis;
   ExprId start = kernel_size(context->kernel, node->attributes.start);
@@ -328,23 +328,89 @@ static NodeId overwritten_input(const Lowering *lowering, NodeId id) {
   return graph_find_input((Graph *)(uintptr_t)lowering->graph, lowering->graph->outputs[output].name)->node;
 }
 
+// A temporary of the same shape that a map reads for the last time, each element where it stores one: the new
+// value takes its memory. 0: there is none.
+static NodeId find_spent(const Lowering *lowering, uint32_t group, const Pending *store) {
+  const ElementContext *context = &lowering->context;
+  const Kernel *kernel = context->kernel;
+  const Type *type = &lowering_node(lowering, store->node)->type;
+  for (int i = 0; i < kernel->buffer_count; i++) {
+    NodeId id = context->node_of_buffer[i];
+    int buffer = lowering->buffer[id];
+    bool spent = kernel->buffers[i].use == BUFFER_READ && buffer >= 0 &&
+                 lowering->last_reader[id] == (int)group &&
+                 lowering->out->program.buffers[buffer].role == ROLE_TEMPORARY;
+    if (!spent || !type_equal(type, &lowering_node(lowering, id)->type)) continue;
+    for (ExprId load = 1; load < kernel->expr_count && spent; load++) {
+      const Expr *expr = &kernel->exprs[load];
+      spent = expr->op != SCALAR_LOAD || expr->buffer != i ||
+              !memcmp(expr->index, store->index, sizeof expr->index);
+    }
+    if (spent) return id;
+  }
+  return 0;
+}
+
+// Only maps: contractions and rows may keep sums in what they write.
+static void reuse_spent(Lowering *lowering, uint32_t group, Pending *pending, size_t count) {
+  const Kernel *kernel = lowering->context.kernel;
+  for (ExprId id = 1; id < kernel->expr_count; id++)
+    if (kernel->exprs[id].axes) return;
+  for (size_t i = 0; i < count; i++)
+    if (pending[i].mode != STORE_SET || pending[i].overwritten || pending[i].axes != pending[0].axes) return;
+  for (size_t i = 0; i < count; i++) {
+    bool temporary = lowering->buffer[pending[i].node] < 0 && !lowering->fusion->inside[pending[i].node];
+    NodeId spent = temporary ? find_spent(lowering, group, &pending[i]) : 0;
+    for (size_t k = 0; k < i && spent; k++)
+      if (pending[k].overwritten == spent) spent = 0;
+    pending[i].overwritten = spent;
+    if (spent) lowering->buffer[pending[i].node] = lowering->buffer[spent];
+  }
+}
+
+// Where the part of a concatenation begins in it.
+static bool part_start(const Lowering *lowering, NodeId whole, NodeId part, Extent *start) {
+  const Node *node = lowering_node(lowering, whole);
+  if (whole == part) return true;
+  if (node->op != OP_CONCAT || (lowering->fusion->group[whole] && lowering->fusion->inside[whole] != whole))
+    return false;
+  if (part_start(lowering, node->in[0], part, start)) return true;
+  Extent first = lowering_node(lowering, node->in[0])->type.axes[node->attributes.axis].extent,
+         second = *start;
+  if (!extent_add(second, first, &second) || !part_start(lowering, node->in[1], part, &second)) return false;
+  *start = second;
+  return true;
+}
+
+static void store_inside(Lowering *lowering, NodeId whole, Pending *store) {
+  Kernel *kernel = lowering->context.kernel;
+  int axis = lowering_node(lowering, whole)->attributes.axis;
+  Extent start = extent_constant(0);
+  if (!part_start(lowering, whole, store->node, &start)) die("%%%u is no part of %%%u", store->node, whole);
+  store->index[axis] = kernel_binary(kernel, SCALAR_ADD, store->index[axis], kernel_size(kernel, start));
+  store->node = whole;
+}
+
 static void build_stores(Lowering *lowering, uint32_t group) {
   const NodeList *stored = &lowering->stored[group];
   ElementContext *context = &lowering->context;
   Pending *pending = ARENA_ARRAY(context->kernel->arena, Pending, stored->count);
+  Place updated = {.known = false};
   for (size_t i = 0; i < stored->count; i++) {
     NodeId id = stored->list[i];
     const Node *node = lowering_node(lowering, id);
     if (node->op == OP_SCATTER && !scatter_is_elementwise(lowering->graph, node)) {
       pending[i] = store_scatter(lowering, id);
     } else if (node->op == OP_UPDATE) {
-      pending[i] = store_update(lowering, id);
+      pending[i] = store_update(lowering, id, &updated);
     } else {
       pending[i] = (Pending){.node = id, .overwritten = overwritten_input(lowering, id)};
       pending[i].axes = store_index(lowering, id, pending[i].index);
       pending[i].value = element(context, id, pending[i].index);
+      if (lowering->fusion->inside[id]) store_inside(lowering, lowering->fusion->inside[id], &pending[i]);
     }
   }
+  reuse_spent(lowering, group, pending, stored->count);
   for (size_t i = 0; i < stored->count; i++) {
     Pending *store = &pending[i];
     int buffer = store_buffer(lowering, store->node, store->overwritten);

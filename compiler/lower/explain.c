@@ -40,13 +40,13 @@ static void mark(Printer *printer, uint32_t group, NodeId id) {
 static void sort_by_group(Printer *printer) {
   const Fusion *fusion = printer->fusion;
   for (NodeId id = 1; id < printer->graph->count; id++)
-    if (fusion->group[id]) printer->first[fusion->group[id] + 1]++;
+    if (fusion->group[id] && fusion->inside[id] != id) printer->first[fusion->group[id] + 1]++;
   for (uint32_t i = 1; i <= fusion->group_count + 1; i++) printer->first[i] += printer->first[i - 1];
   size_t *next = calloc(fusion->group_count + 2, sizeof *next);
   if (!next) die("out of memory");
   memcpy(next, printer->first, (fusion->group_count + 1) * sizeof *next);
   for (NodeId id = 1; id < printer->graph->count; id++)
-    if (fusion->group[id]) printer->nodes[next[fusion->group[id]]++] = id;
+    if (fusion->group[id] && fusion->inside[id] != id) printer->nodes[next[fusion->group[id]]++] = id;
   free(next);
 }
 
@@ -63,6 +63,7 @@ static void print_group(Printer *printer, uint32_t group) {
     if (printer->stamp[id] != group) continue;
     text_print(printer->text, printer->fusion->group[id] ? "  store " : "  ");
     print_node(printer->graph, id, printer->text);
+    if (printer->fusion->inside[id]) text_print(printer->text, " in %%%u", printer->fusion->inside[id]);
     text_print(printer->text, "\n");
   }
 }
@@ -88,7 +89,7 @@ void fusion_explain(const Graph *graph, const Fusion *fusion, const Sources *sou
   double total = 0;
   text_print(text, "values that stay in memory:\n");
   for (NodeId id = 1; id < graph->count; id++) {
-    if (!fusion->group[id]) continue;
+    if (!fusion->group[id] || fusion->inside[id] == id) continue;
     const Node *node = &graph->nodes[id];
     int64_t bytes = type_elements(&node->type, symbols) * (int64_t)dtype_bytes(node->type.dtype);
     total += (double)bytes;

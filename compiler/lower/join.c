@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { WALK_LIMIT = 256, ROW_MAX_ALONE = 4096, LOOK_THROUGH = 3, RECENT_GROUPS = 12 };
+enum { WALK_LIMIT = 256, ROW_MAX_ALONE = 4096, LOOK_THROUGH = 3, RECENT_GROUPS = 12, RECENT_NODES = 32 };
 
 static const Node *node_at(const Fusing *fusing, NodeId id) { return &fusing->graph->nodes[id]; }
 
@@ -445,8 +445,34 @@ static bool joins(const Fusing *fusing, NodeId id) {
          (is_view(fusing->graph, id) && fusing->output[id]);
 }
 
+static bool same_part(const Fusing *fusing, NodeId a, NodeId b) {
+  const Node *x = node_at(fusing, a), *y = node_at(fusing, b);
+  const Type *left = &node_at(fusing, x->in[1])->type, *right = &node_at(fusing, y->in[1])->type;
+  bool same = x->attributes.axis == y->attributes.axis && left->rank == right->rank &&
+              extent_equal(x->attributes.start, y->attributes.start);
+  for (int i = 0; i < left->rank && same; i++)
+    same = extent_equal(left->axes[i].extent, right->axes[i].extent);
+  return same;
+}
+
+// Keys and values go into their caches together.
+static bool try_updates(Fusing *fusing, NodeId id) {
+  for (NodeId other = id; other-- > 1 && id - other < RECENT_NODES;) {
+    if (node_at(fusing, other)->op != OP_UPDATE || !fusing->home[other] || !same_part(fusing, id, other))
+      continue;
+    uint32_t group = group_find(fusing, fusing->home[other]);
+    if (made_from(fusing, node_at(fusing, id)->in[0], group) ||
+        closes_circle(fusing, &fusing->homes[id], group) || !within_limits(fusing, group, id))
+      return false;
+    set_home(fusing, id, group, &fusing->place[other]);
+    return true;
+  }
+  return false;
+}
+
 static void home_node(Fusing *fusing, NodeId id) {
   const Node *node = node_at(fusing, id);
+  if (node->op == OP_UPDATE && try_updates(fusing, id)) return;
   if (node->op == OP_SUM || node->op == OP_REDMAX) {
     home_reduction(fusing, id);
   } else if (is_heavy(fusing->graph, id)) {

@@ -333,28 +333,90 @@ static bool rearranges(const Node *node) {
   return true;
 }
 
-// A view of a value that nobody else reads: the value is stored as the view shows it, where its fastest axis
-// stays.
-static bool sink(Keep *keep, NodeId id) {
+// The group that could store a node as it stands: its home, or that of a value which nobody else reads and
+// which the node is a view of, with the same fastest axis. 0: none.
+static uint32_t store_where_made(Keep *keep, NodeId id) {
   NodeId value = id;
   while (!keep->fusing->home[value]) {
-    if (!rearranges(node_at(keep, value)) || (value != id && keep->fusing->readers[value] != 1)) return false;
+    if (!rearranges(node_at(keep, value)) || (value != id && keep->fusing->readers[value] != 1)) return 0;
     value = node_at(keep, value)->in[0];
   }
   uint32_t home = home_of(keep, value);
+  if (value == id) return home;
   Place place;
-  if (keep->fusing->readers[value] != 1 || keep->fusing->output[value] || find_demand(keep, id, home))
-    return false;
-  if (!locate(keep->fusing, home, id, &place)) return false;
+  if (keep->fusing->readers[value] != 1 || keep->fusing->output[value]) return 0;
+  if (!locate(keep->fusing, home, id, &place)) return 0;
   Place *of = &keep->fusing->place[value];
-  if (!place_refresh(&group_of(keep, home)->space, of)) return false;
+  if (!place_refresh(&group_of(keep, home)->space, of)) return 0;
   int last = of->rank, to = place.rank;
   while (last && !of->counts[last - 1]) last--;
   while (to && !place.counts[to - 1]) to--;
-  if (last &&
-      (!to || of->atoms[last - 1][of->counts[last - 1] - 1] != place.atoms[to - 1][place.counts[to - 1] - 1]))
-    return false;
-  return try_group(keep->fusing, home, id);
+  bool same = !last || (to && of->atoms[last - 1][of->counts[last - 1] - 1] ==
+                                  place.atoms[to - 1][place.counts[to - 1] - 1]);
+  return same ? home : 0;
+}
+
+static bool sink(Keep *keep, NodeId id) {
+  uint32_t home = store_where_made(keep, id);
+  return home && !find_demand(keep, id, home) && try_group(keep->fusing, home, id);
+}
+
+// ---- concatenations: parts that nobody else reads are stored side by side by those who make them
+
+enum { MAX_PARTS = 6 };
+typedef struct Parts {
+  NodeId list[MAX_PARTS];
+  uint32_t groups[MAX_PARTS];
+  int count;
+} Parts;
+
+static bool find_parts(Keep *keep, NodeId id, int axis, Parts *parts) {
+  const Fusing *fusing = keep->fusing;
+  for (int k = 0; k < 2; k++) {
+    NodeId in = node_at(keep, id)->in[k];
+    const Node *node = node_at(keep, in);
+    if (fusing->readers[in] != 1 || fusing->output[in]) return false;
+    if (node->op == OP_CONCAT && node->attributes.axis == axis && !fusing->home[in]) {
+      if (!find_parts(keep, in, axis, parts)) return false;
+      continue;
+    }
+    uint32_t group = store_where_made(keep, in);
+    if (!group || parts->count == MAX_PARTS || node->op == OP_SCATTER || node->op == OP_UPDATE) return false;
+    for (int i = 0; i < parts->count; i++)
+      if (parts->groups[i] == group) return false;
+    parts->list[parts->count] = in;
+    parts->groups[parts->count++] = group;
+  }
+  return true;
+}
+
+static bool replaces_input(const Keep *keep, NodeId id) {
+  const Graph *graph = keep->fusing->graph;
+  for (size_t i = 0; i < graph->output_count && keep->fusing->output[id]; i++)
+    if (graph->outputs[i].node == id && graph->outputs[i].update) return true;
+  return false;
+}
+
+static bool store_parts(Keep *keep, NodeId id, Reason reason) {
+  Fusing *fusing = keep->fusing;
+  Parts parts = {.count = 0};
+  if (node_at(keep, id)->op != OP_CONCAT || replaces_input(keep, id)) return false;
+  if (!find_parts(keep, id, node_at(keep, id)->attributes.axis, &parts)) return false;
+  for (int i = 0; i < parts.count; i++) {
+    NodeId part = parts.list[i];
+    const Group *group = group_of(keep, parts.groups[i]);
+    if (group->kind == KIND_SCATTER || group->kind == KIND_UPDATE || group->stores == GROUP_MAX_STORES)
+      return false;
+    if (!fusing->home[part] && !try_group(fusing, parts.groups[i], part)) return false;
+    if (!place_fits(group, &fusing->place[part])) return false;
+  }
+  for (int i = 0; i < parts.count; i++) {
+    store(keep, parts.list[i], reason);
+    fusing->fusion->inside[parts.list[i]] = id;
+  }
+  fusing->fusion->inside[id] = id;
+  fusing->fusion->reason[id] = reason;
+  return true;
 }
 
 static void keep_float(Keep *keep, NodeId id) {
@@ -363,6 +425,7 @@ static void keep_float(Keep *keep, NodeId id) {
     return;
   }
   Reason reason = reason_to_store(keep, id);
+  if (reason && store_parts(keep, id, reason)) return;
   if (reason)
     materialise(keep, id, reason);
   else
@@ -502,8 +565,9 @@ static void number_groups(Keep *keep) {
                  .keys = ARENA_ARRAY(fusing->arena, NodeId, groups + 1)};
   for (NodeId id = 1; id < nodes; id++) {
     if (!fusion->group[id]) continue;
+    NodeId read = fusion->inside[id] ? fusion->inside[id] : id;
     order.keys[fusion->group[id]] = id;
-    for (uint32_t d = keep->first[id]; d; d = keep->demands[d].next)
+    for (uint32_t d = keep->first[read]; d; d = keep->demands[d].next)
       add_edge(keep, after, waits, fusion->group[id], keep->demands[d].group);
   }
   order_updates(keep, after, waits);
@@ -526,6 +590,11 @@ static void number_groups(Keep *keep) {
     if (fusion->group[id] && !number[fusion->group[id]])
       die("fusion: the groups depend on each other in a circle");
     fusion->group[id] = number[fusion->group[id]];
+  }
+  for (NodeId id = 1; id < nodes; id++) { // a concatenation is there when its last part is
+    NodeId whole = fusion->inside[id];
+    if (whole && whole != id && fusion->group[whole] < fusion->group[id])
+      fusion->group[whole] = fusion->group[id];
   }
 }
 

@@ -269,7 +269,7 @@ static void prepare(Lowering *lowering) {
   lowering->kernel_table = ARENA_ARRAY(lowering->arena, uint32_t, lowering->kernel_table_size);
   for (NodeId id = 0; id < count; id++) {
     context->buffer_of_node[id] = lowering->buffer[id] = lowering->update_of[id] = -1;
-    if (lowering->fusion->group[id]) {
+    if (lowering->fusion->group[id] && lowering->fusion->inside[id] != id) {
       NodeList *list = &lowering->stored[lowering->fusion->group[id]];
       ARENA_PUSH(lowering->arena, list->list, list->count, list->capacity, id);
     }

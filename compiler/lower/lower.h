@@ -34,8 +34,11 @@ typedef enum Reason {
 extern const char *const reason_texts[REASON_COUNT];
 
 typedef struct Fusion {
-  uint32_t *group;      // per node: the group (from 1) that stores it to memory; 0: absorbed, or an input
-  Reason *reason;       // per node
+  uint32_t *group; // per node: the group (from 1) that stores it to memory; 0: absorbed, or an input
+  Reason *reason;  // per node
+  // Per node: the concatenation in whose memory it is stored at once, or 0. The concatenation itself stands
+  // there with its own number: no group computes it, and its group is the last of those that store a part.
+  NodeId *inside;
   uint32_t group_count; // groups are numbered in an order in which they can run
 } Fusion;
 
