@@ -58,12 +58,14 @@ static bool adopt_run(Job *job) {
   CompileOptions *compile = &job->compile;
   if (!options->weights || !is_folder(options->weights)) return true;
   if (!run_info_read(options->weights, job->arena, &job->info, &job->failure)) return false;
-  if (!compile->preset && !compile->define_count) {
-    compile->preset = job->info.preset;
-    compile->defines = job->info.defines;
-    compile->define_count = (size_t)job->info.define_count;
-  }
   if (!compile->stage) compile->stage = job->info.stage;
+  if (!compile->preset) compile->preset = job->info.preset;
+  size_t own = compile->define_count, run = (size_t)job->info.define_count;
+  const char **defines = ARENA_ARRAY(job->arena, const char *, own + run);
+  if (run) memcpy(defines, job->info.defines, run * sizeof *defines);
+  if (own) memcpy(defines + run, compile->defines, own * sizeof *defines); // later ones win
+  compile->defines = defines;
+  compile->define_count = own + run;
   return true;
 }
 
@@ -132,8 +134,7 @@ int job_close(Job *job, bool good) {
   return good ? 0 : internal ? 2 : 1;
 }
 
-// ---- --from
-// ----------------------------------------------------------------------------------------------------
+// ---- --from -------------------------------------------------------------------------------------
 
 typedef struct From {
   const char *to, *path, *from; // [to=]path[:from]
@@ -162,7 +163,7 @@ bool job_load_from(Job *job) {
   return true;
 }
 
-// ---- tokenizer -------------------------------------------------------------------------------------------
+// ---- tokenizer ----------------------------------------------------------------------------------
 
 static bool add_dataset(Job *job, TokenizerTrainer *trainer, const Template *form, const char *name) {
   Dataset *dataset;
@@ -192,23 +193,6 @@ static bool train_tokenizer(Job *job, const Template *form, const Stage *stage, 
   return good;
 }
 
-bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary) {
-  const Options *options = job->options;
-  const char *path = options->tokenizer;
-  const char *own = options->weights ? options->weights : options->resume ? options->out : NULL;
-  if (!path && own) path = arena_print(job->arena, "%s/tokenizer.json", own);
-  for (int i = 0; !path && i < options->from_count; i++) {
-    const char *found =
-        arena_print(job->arena, "%s/tokenizer.json", read_from(job->arena, options->from[i]).path);
-    bool whole_or_text = file_exists(found);
-    if (whole_or_text) path = found;
-  }
-  if (path) return tokenizer_read(path, &job->tokenizer, &job->failure);
-  const Stage *stage = compiler_stage(job->compiler);
-  if (!form) return fail(&job->failure, "the model's file has no template, which a tokenizer needs");
-  return stage ? train_tokenizer(job, form, stage, vocabulary) : job_report(job);
-}
-
 static bool reads_ids(const Graph *graph, NodeId index) {
   const Node *node = &graph->nodes[index];
   while (op_table[node->op].properties & VIEW) node = &graph->nodes[node->in[0]];
@@ -216,18 +200,54 @@ static bool reads_ids(const Graph *graph, NodeId index) {
          graph->inputs[node->attributes.input].role == INPUT_DATA;
 }
 
-int64_t job_vocabulary(Job *job) {
+// The parameter in which the model looks up token ids (the shortest, if several). NULL: it reads no text.
+static const Input *find_token_table(Job *job, int64_t *rows) {
   const Unit *unit = compiler_unit_until(job->compiler, PROGRAM_FORWARD, "canonical");
   const Graph *graph = unit ? unit->graph : NULL;
-  int64_t least = 0;
+  const Input *table = NULL;
+  *rows = 0;
   for (NodeId i = 1; graph && i < graph->count; i++) {
     const Node *node = &graph->nodes[i];
     if (node->op != OP_GATHER || graph->nodes[node->in[0]].op != OP_INPUT || !reads_ids(graph, node->in[1]))
       continue;
-    int64_t rows = graph_type(graph, node->in[0])->axes[node->attributes.batch].extent.offset;
-    if (!least || rows < least) least = rows;
+    int64_t found = graph_type(graph, node->in[0])->axes[node->attributes.batch].extent.offset;
+    if (table && found >= *rows) continue;
+    *rows = found;
+    table = &graph->inputs[graph->nodes[node->in[0]].attributes.input];
   }
-  return least;
+  return table;
+}
+
+int64_t job_vocabulary(Job *job) {
+  int64_t rows;
+  find_token_table(job, &rows);
+  return rows;
+}
+
+// The tokenizer of the --from that brings the table of tokens: ids mean the same only there.
+static const char *tokenizer_of_from(Job *job) {
+  int64_t rows;
+  const Input *table = find_token_table(job, &rows);
+  for (int i = 0; table && i < job->options->from_count; i++) {
+    From from = read_from(job->arena, job->options->from[i]);
+    const char *path = arena_print(job->arena, "%s/tokenizer.json", from.path);
+    size_t length = strlen(from.to);
+    bool brings = !length || (!strncmp(table->name, from.to, length) && table->name[length] == '.');
+    if (brings && file_exists(path)) return path;
+  }
+  return NULL;
+}
+
+bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary) {
+  const Options *options = job->options;
+  const char *path = options->tokenizer;
+  const char *own = options->weights ? options->weights : options->resume ? options->out : NULL;
+  if (!path && own) path = arena_print(job->arena, "%s/tokenizer.json", own);
+  if (!path) path = tokenizer_of_from(job);
+  if (path) return tokenizer_read(path, &job->tokenizer, &job->failure);
+  const Stage *stage = compiler_stage(job->compiler);
+  if (!form) return fail(&job->failure, "the model's file has no template, which a tokenizer needs");
+  return stage ? train_tokenizer(job, form, stage, vocabulary) : job_report(job);
 }
 
 int64_t job_length(Job *job, const Stage *stage, ProgramKind kind) {
@@ -238,8 +258,7 @@ int64_t job_length(Job *job, const Stage *stage, ProgramKind kind) {
   return asked && (!limit || asked < limit) ? asked : limit;
 }
 
-// ---- --profile
-// -------------------------------------------------------------------------------------------------
+// ---- profile ------------------------------------------------------------------------------------
 
 typedef struct Timed {
   const Launch *launch;

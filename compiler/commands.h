@@ -19,7 +19,7 @@ int run_eval(const Options *options, volatile sig_atomic_t *stop);
 int run_chat(const Options *options, volatile sig_atomic_t *stop);
 int run_check(const Options *options);
 
-// ---- command.c -------------------------------------------------------------------------------------------
+// ---- command.c ----------------------------------------------------------------------------------
 
 // A command on its way: whatever was opened is closed by command_close.
 typedef struct Job {
@@ -45,8 +45,8 @@ bool job_report(const Job *job);    // prints the compiler's messages; always fa
 const char *library_folder(Arena *arena, Failure *failure);
 // Every --from in order: [PART=]DIR[:PART].
 bool job_load_from(Job *job);
-// The stage's tokenizer: --tokenizer, else the run's own or that of a --from, else trained on all rows of the
-// data folder, with as many tokens as the model's vocabulary.
+// The stage's tokenizer: --tokenizer, else the run's own, else that of the --from which brings the model's table
+// of tokens, else trained on the stage's rows, with as many tokens as the model's vocabulary.
 bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary);
 // Rows of the table in which the model looks up token ids (the smallest, if several); 0: it reads no text.
 int64_t job_vocabulary(Job *job);

@@ -14,7 +14,7 @@ enum {
   DEFAULT_CAPACITY = 2048 // positions of the key/value cache where neither model nor user says
 };
 
-// ---- opening ---------------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 static bool starts_with_word(const char *text, const char *word) {
   while (isspace((unsigned char)*text) || *text == '#') {
@@ -135,7 +135,7 @@ ProgramKind compiler_default_kind(Compiler *compiler) {
   return model_stage_names(compiler->model, &names) ? PROGRAM_TRAIN : PROGRAM_FORWARD;
 }
 
-// ---- units -----------------------------------------------------------------------------------------------
+// ---- units --------------------------------------------------------------------------------------
 
 void unit_internal_error(Unit *unit, const char *format, ...) {
   Compiler *compiler = unit->compiler;

@@ -37,8 +37,7 @@ typedef struct Drawing {
   Box **box_of_node;
 } Drawing;
 
-// ---- the tree
-// ------------------------------------------------------------------------------------------------
+// ---- the tree -----------------------------------------------------------------------------------
 
 static Box *child_box(Drawing *drawing, Box *parent, const char *name, size_t length) {
   for (size_t i = 0; i < parent->count; i++)
@@ -96,8 +95,7 @@ static void place_nodes(Drawing *drawing) {
     if (graph->inputs[i].role == INPUT_PARAM) count_parameter(drawing, &graph->inputs[i]);
 }
 
-// ---- folding
-// -------------------------------------------------------------------------------------------------
+// ---- folding ------------------------------------------------------------------------------------
 
 static bool is_number(const char *name) { return *name && !name[strspn(name, "0123456789")]; }
 
@@ -132,8 +130,7 @@ static void fold(Box *box) {
   box->count = kept;
 }
 
-// ---- layout and drawing
-// --------------------------------------------------------------------------------------
+// ---- layout and drawing -------------------------------------------------------------------------
 
 static void lay_out(Box *box, int left, int top, int width) {
   int y = top + HEADER;

@@ -32,7 +32,7 @@ static void verdict(Check *check, bool good, const char *text) {
   check->problems += !good;
 }
 
-// ---- weights ---------------------------------------------------------------------------------------------
+// ---- weights ------------------------------------------------------------------------------------
 
 static void print_weights(Check *check) {
   const TensorStore *store = check->job->store;
@@ -64,7 +64,7 @@ static void print_weights(Check *check) {
   verdict(check, !frozen_anew, "no frozen part is left at its random start");
 }
 
-// ---- the first batch -------------------------------------------------------------------------------------
+// ---- the first batch ----------------------------------------------------------------------------
 
 static void print_token(const Tokenizer *tokenizer, int32_t id, bool supervised, int repeated) {
   size_t length;
@@ -163,7 +163,7 @@ static bool check_loss(Check *check, Failure *failure) {
   return true;
 }
 
-// ---- together --------------------------------------------------------------------------------------------
+// ---- together -----------------------------------------------------------------------------------
 
 static bool open_all(Check *check) {
   Job *job = check->job;

@@ -127,7 +127,7 @@ static bool ask(Chat *chat, const char *question, Failure *failure) {
   return good;
 }
 
-// ---- the conversation ------------------------------------------------------------------------------------
+// ---- the conversation ---------------------------------------------------------------------------
 
 static const char help[] = "/image FILE  look at another picture, and start anew\n"
                            "/clear       forget the conversation\n"

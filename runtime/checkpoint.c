@@ -20,7 +20,7 @@ static const char *in_folder(Arena *arena, const char *folder, const char *name)
   return arena_print(arena, "%s/%s", folder, name);
 }
 
-// ---- run.json --------------------------------------------------------------------------------------------
+// ---- run.json -----------------------------------------------------------------------------------
 
 static void print_member(Text *text, const char *key, const char *value) {
   if (!value) return;
@@ -116,7 +116,7 @@ bool run_info_agrees(const char *folder, const RunInfo *now, Failure *failure) {
   return good;
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------
 
 static bool write_role(const char *path, const TensorStore *store, BufferRole role,
                        const SafetensorsText *metadata, size_t metadata_count, Failure *failure) {
@@ -193,7 +193,7 @@ bool checkpoint_exists(const char *folder) {
   return exists;
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 static bool is_folder(const char *path) {
   struct stat status;

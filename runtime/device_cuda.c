@@ -50,7 +50,7 @@ static bool enter(const CudaDevice *cuda, Failure *failure) {
   return check(cuda, cuda->driver.cuCtxSetCurrent(cuda->context), "entering the context", failure);
 }
 
-// ---- memory
+// ---- memory -------------------------------------------------------------------------------------
 
 static bool cuda_zero(Device *device, void *memory, size_t bytes, Failure *failure) {
   CudaDevice *cuda = (CudaDevice *)device;
@@ -108,7 +108,7 @@ static bool cuda_download(Device *device, void *to, const void *from, size_t byt
   return cuda_wait(device, failure);
 }
 
-// ---- code
+// ---- code ---------------------------------------------------------------------------------------
 
 static void cuda_unload(Device *device, void *loaded) {
   CudaDevice *cuda = (CudaDevice *)device;
@@ -191,7 +191,7 @@ static bool cuda_launch(Device *device, void *loaded, const Program *program, co
                         launch->kernel, error_text(&cuda->driver, error), error);
 }
 
-// ---- opening and closing
+// ---- opening and closing ------------------------------------------------------------------------
 
 static void cuda_close(Device *device) {
   CudaDevice *cuda = (CudaDevice *)device;

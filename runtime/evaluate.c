@@ -44,7 +44,7 @@ static double now(void) {
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 static bool read_question(Evaluation *evaluation, size_t index, Question *question, Failure *failure) {
   if (!dataset_row(evaluation->dataset, index, evaluation->arena, &question->row, failure)) return false;
@@ -105,7 +105,7 @@ static bool read_picture(Evaluation *evaluation, const Question *question, float
   return good;
 }
 
-// ---- asking ----------------------------------------------------------------------------------------------
+// ---- asking -------------------------------------------------------------------------------------
 
 typedef struct Group {
   Question *questions[BATCH];
@@ -216,7 +216,7 @@ static bool ask_all(Evaluation *evaluation, Failure *failure) {
   return good;
 }
 
-// ---- reporting -------------------------------------------------------------------------------------------
+// ---- reporting ----------------------------------------------------------------------------------
 
 typedef struct Score {
   const char *kind;

@@ -42,7 +42,7 @@ size_t buffer_bytes(const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT]) {
   return bytes;
 }
 
-// ---- the plan
+// ---- the plan -----------------------------------------------------------------------------------
 
 typedef struct Block {
   int buffer, first, last;

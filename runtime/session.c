@@ -80,7 +80,7 @@ void session_close(Session *session) {
   arena_free(session->arena);
 }
 
-// ---- sizes -----------------------------------------------------------------------------------------------
+// ---- sizes --------------------------------------------------------------------------------------
 
 static bool resize_temporaries(Session *session, Failure *failure) {
   Device *device = session->store->device;
@@ -121,7 +121,7 @@ bool session_resize(Session *session, int64_t batch, int64_t time, int64_t past,
   return session->sized;
 }
 
-// ---- running ---------------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------
 
 static bool find_own(const Session *session, const char *name, BufferRole role, int *found) {
   for (int i = 0; i < session->program->buffer_count; i++) {

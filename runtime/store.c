@@ -32,7 +32,7 @@ size_t store_bytes(const TensorStore *store) {
   return bytes;
 }
 
-// ---- initial values --------------------------------------------------------------------------------------
+// ---- initial values -----------------------------------------------------------------------------
 
 // FNV-1a, 64 bit: the name's part in the seed of its values.
 static uint64_t hash_name(const char *name) {
@@ -80,7 +80,7 @@ static bool set_initial(TensorStore *store, StoreTensor *tensor, const Buffer *b
   return good;
 }
 
-// ---- binding ---------------------------------------------------------------------------------------------
+// ---- binding ------------------------------------------------------------------------------------
 
 static bool buffer_is_fixed(const Buffer *buffer) {
   for (int i = 0; i < buffer->rank; i++)

@@ -46,7 +46,7 @@ double schedule_rate(const Stage *stage, int64_t step, int64_t total) {
   return stage->rate;
 }
 
-// ---- opening ---------------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 static bool open_loader(Trainer *trainer, Failure *failure) {
   const TrainerOptions *options = trainer->options;
@@ -115,7 +115,7 @@ static bool open_run(Trainer *trainer, Failure *failure) {
   return trainer->log || fail(failure, "%s can not be written", path);
 }
 
-// ---- one step --------------------------------------------------------------------------------------------
+// ---- one step -----------------------------------------------------------------------------------
 
 static bool set_scalars(Trainer *trainer, Session *session, Failure *failure) {
   const Stage *stage = trainer->options->stage;
@@ -182,7 +182,7 @@ static bool run_step(Trainer *trainer, Failure *failure) {
   return true;
 }
 
-// ---- telling ---------------------------------------------------------------------------------------------
+// ---- telling ------------------------------------------------------------------------------------
 
 static void write_log(Trainer *trainer) {
   const Progress *progress = &trainer->progress;

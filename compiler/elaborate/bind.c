@@ -36,7 +36,7 @@ void labels_outside(Elaborator *elaborator, const LabelMap *map, Value *value) {
   }
 }
 
-// ---- matching declared axes ------------------------------------------------------------------------------
+// ---- matching declared axes ---------------------------------------------------------------------
 
 static void declared_text(Elaborator *elaborator, const Ast *declared, Text *text) {
   text_print(text, "%s[", declared->text ? declared->text : "");
@@ -171,7 +171,7 @@ static bool bind_argument(Elaborator *elaborator, Scope *scope, const Ast *param
   return true;
 }
 
-// ---- arguments -------------------------------------------------------------------------------------------
+// ---- arguments ----------------------------------------------------------------------------------
 
 bool evaluate_arguments(Elaborator *elaborator, Scope *scope, const Ast *call, size_t values,
                         Arguments *arguments) {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-// ---- statements ------------------------------------------------------------------------------------------
+// ---- statements ---------------------------------------------------------------------------------
 
 // Repetitions of repetitions, and calls of calls, end here and not in the machine's memory.
 static bool spend_step(Elaborator *elaborator, Span span) {
@@ -62,7 +62,7 @@ bool execute_block(Elaborator *elaborator, Scope *scope, const Ast *block, Value
   return false;
 }
 
-// ---- calling ---------------------------------------------------------------------------------------------
+// ---- calling ------------------------------------------------------------------------------------
 
 // An error in the library is the caller's more often than not: show the call that led out of the user's file.
 static void note_call(Elaborator *elaborator, const Ast *function, const Ast *at) {
@@ -327,7 +327,7 @@ Value evaluate_labelled(Elaborator *elaborator, Scope *scope, const Ast *labelle
   return call_with_label(elaborator, scope, labelled->a, labelled->text);
 }
 
-// ---- models ----------------------------------------------------------------------------------------------
+// ---- models -------------------------------------------------------------------------------------
 
 static Value member_value(Elaborator *elaborator, Instance *instance, const Ast *member) {
   const char *saved = elaborator->path;

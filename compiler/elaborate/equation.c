@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-// ---- finding the extents ---------------------------------------------------------------------------------
+// ---- finding the extents ------------------------------------------------------------------------
 
 static bool mentions_index(Scope *scope, const Ast *ast) {
   if (!ast) return false;
@@ -171,7 +171,7 @@ static void drop_unknown(Scope *scope, size_t from) {
   scope->count = kept;
 }
 
-// ---- sums and maxima -------------------------------------------------------------------------------------
+// ---- sums and maxima ----------------------------------------------------------------------------
 
 typedef struct Factors {
   Value list[16];
@@ -347,7 +347,7 @@ Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce) {
   return value;
 }
 
-// ---- assignments -----------------------------------------------------------------------------------------
+// ---- assignments --------------------------------------------------------------------------------
 
 static void declare_target(Elaborator *elaborator, Scope *scope, const Ast *item) {
   if (!item) return;

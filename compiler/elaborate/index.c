@@ -7,7 +7,7 @@
 
 enum { AFFINE_LIMIT = 1 << 30 }; // of factors and offsets: beyond is no index of a tensor
 
-// ---- c1*v1 + c2*v2 + .. + offset -------------------------------------------------------------------------
+// ---- c1*v1 + c2*v2 + .. + offset ----------------------------------------------------------------
 
 static bool is_small(int64_t number) { return number >= -AFFINE_LIMIT && number <= AFFINE_LIMIT; }
 
@@ -103,7 +103,7 @@ bool affine_index(Elaborator *elaborator, Scope *scope, const Ast *item, Affine 
   return item->kind == AST_BINARY && affine_binary(elaborator, scope, item, affine);
 }
 
-// ---- reading one axis ------------------------------------------------------------------------------------
+// ---- reading one axis ---------------------------------------------------------------------------
 
 static void rename_axis(Value *tensor, int axis, const char *name) {
   tensor->labels[axis] = name;
@@ -229,7 +229,7 @@ static Value read_slice(Elaborator *elaborator, Scope *scope, Value tensor, int 
   return tensor;
 }
 
-// ---- picking by data -------------------------------------------------------------------------------------
+// ---- picking by data ----------------------------------------------------------------------------
 
 // Axes that the index shares with the tensor by name run together; the index's other axes take the place of
 // the picked one.
@@ -272,7 +272,7 @@ static Value pick(Elaborator *elaborator, Value tensor, const char *label, Value
   return picked;
 }
 
-// ---- all items -------------------------------------------------------------------------------------------
+// ---- all items ----------------------------------------------------------------------------------
 
 typedef struct Picks {
   const char *labels[MAX_RANK];

@@ -282,7 +282,7 @@ bool model_number(Model *model, const char *path, double *value) {
   }
 }
 
-// ---- graphs ----------------------------------------------------------------------------------------------
+// ---- graphs -------------------------------------------------------------------------------------
 
 // A parameter without axes takes those of the same name in `forward`: loss(picture, ids) repeats nothing.
 static const Ast *declared_parameter(Model *model, const Ast *parameter) {

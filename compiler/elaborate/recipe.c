@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- settings --------------------------------------------------------------------------------------------
+// ---- settings -----------------------------------------------------------------------------------
 
 static bool setting_number(Elaborator *elaborator, Scope *scope, const Ast *item, double *number) {
   Value value = evaluate(elaborator, scope, item);
@@ -45,7 +45,7 @@ static const Ast *find_declaration(const Model *model, AstKind kind, const char 
 
 static Scope *file_scope(const Model *model) { return model->root->scope; }
 
-// ---- stages ----------------------------------------------------------------------------------------------
+// ---- stages -------------------------------------------------------------------------------------
 
 // cosine(4e-4, floor = 0.1, warmup = 0.02), linear(..), or a constant
 static void read_rate(Elaborator *elaborator, Scope *scope, const Ast *ast, Stage *stage) {
@@ -186,7 +186,7 @@ size_t model_stage_names(const Model *model, const char *const **names) {
   return count;
 }
 
-// ---- which parameters a stage trains ---------------------------------------------------------------------
+// ---- which parameters a stage trains ------------------------------------------------------------
 
 // How many entries the list at `path` has: 1 + the largest N of a parameter "path.N....".
 static long list_length(const Graph *graph, const char *path) {
@@ -302,7 +302,7 @@ bool model_select(Model *model, const char *name, Graph *graph) {
   return good;
 }
 
-// ---- template --------------------------------------------------------------------------------------------
+// ---- template -----------------------------------------------------------------------------------
 
 static const char *setting_string(Elaborator *elaborator, const Ast *setting, size_t at) {
   if (at < setting->count && setting->list[at]->kind == AST_STRING) return setting->list[at]->text;
@@ -341,7 +341,7 @@ const Template *model_template(Model *model) {
   return elaborator->diagnostics->errors > errors ? NULL : template;
 }
 
-// ---- preprocessing ---------------------------------------------------------------------------------------
+// ---- preprocessing ------------------------------------------------------------------------------
 
 enum { PICTURE_SIDE = 4096 }; // pixels
 

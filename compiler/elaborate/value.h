@@ -97,7 +97,7 @@ typedef struct Elaborator {
 
 enum { MAX_CALL_DEPTH = 64, MAX_ARGUMENTS = 24, MAX_REPEAT = 1000, MAX_STEPS = 1 << 19 };
 
-// ---- scope.c
+// ---- scope.c ------------------------------------------------------------------------------------
 Scope *scope_new(Arena *arena, Scope *parent);
 void scope_set(Arena *arena, Scope *scope, const char *name, Value value);      // replaces in the same scope
 Value *scope_find(Scope *scope, const char *name);                              // outwards; NULL: none
@@ -113,7 +113,7 @@ const char *value_kind_name(const Value *value); // "a tensor", "a number", for 
 void value_describe(const Elaborator *elaborator, const Value *value,
                     Text *text); // "x[B, T, D]" without the x
 
-// ---- expression.c
+// ---- expression.c -------------------------------------------------------------------------------
 Value evaluate(Elaborator *elaborator, Scope *scope, const Ast *ast);
 // The value as a tensor: numbers become constants of `dtype`, index variables their iota, parameters inputs.
 bool to_tensor(Elaborator *elaborator, Value *value, DType dtype, Span span);
@@ -129,7 +129,7 @@ const char *axis_text(Elaborator *elaborator, const char *label,
                       Extent extent);                                  // "D=768", "768", for messages
 const char *place_text(Elaborator *elaborator, Span place, Span from); // "line 12", "stdlib/nn.vlm:12"
 
-// ---- tensor.c: tensors by the names of their axes
+// ---- tensor.c: tensors by the names of their axes -----------------------------------------------
 int tensor_axis(const Value *tensor, const char *name); // by alias, then by label; -1: none
 // Both over the same axes, by name. False: reported.
 bool tensor_join(Elaborator *elaborator, Scope *scope, Span span, Value *x, Value *y);
@@ -142,7 +142,7 @@ Value tensor_cast(Elaborator *elaborator, const Value *tensor, DType dtype);
 Extent tensor_extent(const Elaborator *elaborator, const Value *tensor, int axis);
 DType tensor_dtype(const Elaborator *elaborator, const Value *tensor);
 
-// ---- index.c: x[b, t+1, y*patch + i, target[b,t], 1:, ..]
+// ---- index.c: x[b, t+1, y*patch + i, target[b,t], 1:, ..] ---------------------------------------
 Value evaluate_index(Elaborator *elaborator, Scope *scope, const Ast *ast);
 // c1*v1 + c2*v2 + .. + offset over index variables. False: not of this form (nothing is reported).
 typedef struct Affine {
@@ -158,12 +158,12 @@ void report_indices(Elaborator *elaborator, const Ast *ast, const Value *tensor,
 // What is indexed, evaluated once per equation; `scope` is the equation's own.
 Value evaluate_base(Elaborator *elaborator, Scope *scope, const Ast *ast);
 
-// ---- equation.c: statements and reductions over index variables
+// ---- equation.c: statements and reductions over index variables ---------------------------------
 void execute_assign(Elaborator *elaborator, Scope *scope, const Ast *assign);
 Value evaluate_reduce(Elaborator *elaborator, Scope *scope, const Ast *reduce);
 Value evaluate_lazy(Elaborator *elaborator, Scope *scope, const Ast *index, const Value *lazy);
 
-// ---- bind.c: arguments to parameters
+// ---- bind.c: arguments to parameters ------------------------------------------------------------
 typedef struct LabelMap {
   const char *inside[32], *outside[32];
   int count;
@@ -193,12 +193,12 @@ bool evaluate_arguments(Elaborator *elaborator, Scope *scope, const Ast *call, s
 bool bind_arguments(Elaborator *elaborator, Scope *scope, const Ast *callee, const Ast *parameters,
                     Arguments *arguments, const Ast *at, const char *override, LabelMap *map);
 
-// ---- parameter.c
+// ---- parameter.c --------------------------------------------------------------------------------
 const char *join_path(Elaborator *elaborator, const char *path, const char *name);
 void execute_param(Elaborator *elaborator, Scope *scope, const Ast *param);
 Value parameter_value(Elaborator *elaborator, Scope *scope, const Ast *param, const char *path);
 
-// ---- call.c: functions, layers, models
+// ---- call.c: functions, layers, models ----------------------------------------------------------
 Value evaluate_call(Elaborator *elaborator, Scope *scope, const Ast *call);
 Value evaluate_labelled(Elaborator *elaborator, Scope *scope, const Ast *labelled);
 bool repeat_count(Elaborator *elaborator, const Value *count, Span span,
@@ -210,7 +210,7 @@ Value call_function(Elaborator *elaborator, const Ast *at, const Value *function
                     size_t count);
 Instance *instance_new(Elaborator *elaborator, Scope *scope, const Ast *ast, const char *path);
 
-// ---- builtin.c
+// ---- builtin.c ----------------------------------------------------------------------------------
 extern const struct BuiltinRow {
   const char *name;
   Builtin *builtin;
@@ -218,7 +218,7 @@ extern const struct BuiltinRow {
 } builtin_rows[];
 extern const size_t builtin_row_count;
 
-// ---- model.c
+// ---- model.c ------------------------------------------------------------------------------------
 struct Model {
   Elaborator elaborator;
   const Modules *modules;

@@ -11,7 +11,7 @@
 
 enum { IN_PLACE = 90 }; // longest text of a value that is used once and stands where it is used
 
-// ---- names
+// ---- names --------------------------------------------------------------------------------------
 
 // Words of both languages, and functions that the columns of ops.def call.
 static const char *const reserved[] = {
@@ -68,7 +68,7 @@ static const char *fresh(CSource *c, const char *base, int number) {
 const char *csource_name(CSource *c, const char *base) { return fresh(c, base, 0); }
 const char *csource_variable(CSource *c, const char *base) { return fresh(c, base, 1); }
 
-// ---- begin and end
+// ---- begin and end ------------------------------------------------------------------------------
 
 static void count_uses(CSource *c) {
   const Kernel *kernel = c->kernel;
@@ -98,7 +98,7 @@ void csource_begin(CSource *c, Arena *arena, Kernel *kernel, bool cuda) {
 
 void csource_end(CSource *c) { text_free(&c->body); }
 
-// ---- lines and scopes
+// ---- lines and scopes ---------------------------------------------------------------------------
 
 static void write_line(CSource *c, const char *format, va_list arguments, const char *end) {
   char line[4000];
@@ -135,7 +135,7 @@ void csource_set(CSource *c, ExprId id, const char *text) {
   ARENA_PUSH(c->arena, c->defined, c->defined_count, c->defined_capacity, id);
 }
 
-// ---- types and constants
+// ---- types and constants ------------------------------------------------------------------------
 
 const char *csource_type(const CSource *c, DType dtype) {
   switch (dtype) {
@@ -205,7 +205,7 @@ static const char *bare(CSource *c, const char *text) {
   return arena_copy(c->arena, text + 1, length - 2);
 }
 
-// ---- accesses
+// ---- accesses -----------------------------------------------------------------------------------
 
 const char *csource_offset(CSource *c, int buffer, const ExprId *index) {
   const KernelBuffer *of = &c->kernel->buffers[buffer];
@@ -276,7 +276,7 @@ void csource_store(CSource *c, const Store *store, const char *value) {
   text_free(&inside);
 }
 
-// ---- values
+// ---- values -------------------------------------------------------------------------------------
 
 static bool leaf(const Expr *expr) {
   return expr->op == SCALAR_CONST || expr->op == SCALAR_AXIS || expr->op == SCALAR_SIZE;
@@ -465,7 +465,7 @@ void csource_hoist(CSource *c, ExprId id, uint32_t axes) {
   c->visit = before;
 }
 
-// ---- loops and stores
+// ---- loops and stores ---------------------------------------------------------------------------
 
 void csource_loop(CSource *c, int axis) {
   const char *name = c->axis_name[axis];

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-// ---- the comment
+// ---- the comment --------------------------------------------------------------------------------
 
 static void quantity(Text *out, double value, const char *unit) {
   static const char *const scales[] = {"", "K", "M", "G", "T"};
@@ -74,7 +74,7 @@ void csource_comment(CSource *c, const EmitOptions *options, const char *schedul
   if (schedule) text_print(out, "// %s\n", schedule);
 }
 
-// ---- parameters: the buffers in order, then the run-time sizes
+// ---- parameters: the buffers in order, then the run-time sizes ----------------------------------
 
 void csource_parameters(CSource *c, Text *out) {
   for (int i = 0; i < c->kernel->buffer_count; i++) {

@@ -21,7 +21,7 @@ static bool check_architecture(const char *name, Failure *failure) {
   return fail(failure, "`%s` is not a CUDA architecture; write cuda:sm_80, cuda:sm_90a, ...", name);
 }
 
-// ---- many kernels, on several threads
+// ---- many kernels, on several threads -----------------------------------------------------------
 
 typedef struct Job {
   Kernel *const *kernels;
@@ -70,7 +70,7 @@ static void compile_all(Job *job, int threads) {
   for (int i = 0; i < started; i++) pthread_join(workers[i], NULL);
 }
 
-// ---- the emitter
+// ---- the emitter --------------------------------------------------------------------------------
 
 typedef struct Handle {
   CudaObject *objects;

@@ -36,7 +36,7 @@ typedef struct Dot {
   Side sides[2];
 } Dot;
 
-// ---- shape
+// ---- shape --------------------------------------------------------------------------------------
 
 static bool fits(const Kernel *kernel, const DotAxes *axes) {
   uint32_t covered = axes->batch | axes->rows | axes->columns;
@@ -90,7 +90,7 @@ static void set_side(Dot *dot, Side *side, const char *name, ExprId value, uint3
   side->along = contiguous_along_k(c->kernel, value, dot->contract, outer);
 }
 
-// ---- loading
+// ---- loading ------------------------------------------------------------------------------------
 
 // Which row and which step of a slice a slot is: C text.
 static const char *local_row(const Dot *dot, const Side *side) {
@@ -231,7 +231,7 @@ static void write_side(const Dot *dot, const Side *side) {
                local_row(dot, side), array_of(c, side, "next"));
 }
 
-// ---- computing
+// ---- computing ----------------------------------------------------------------------------------
 
 static void multiply(Dot *dot) {
   CSource *c = &dot->k->c;

@@ -35,7 +35,7 @@ typedef struct CudaKernel {
   Team team;
 } CudaKernel;
 
-// ---- cuda_source.c
+// ---- cuda_source.c ------------------------------------------------------------------------------
 typedef struct CudaShape {
   Work work;
   int threads;
@@ -48,14 +48,14 @@ void cuda_source(Kernel *kernel, const EmitOptions *options, Text *out, CudaShap
 // Blocks for the product of these axes, `each` steps of it to a block.
 void cuda_work(Work *work, const Kernel *kernel, uint32_t axes, int64_t each);
 
-// ---- anchors
+// ---- anchors ------------------------------------------------------------------------------------
 void cuda_map(CudaKernel *k);
 void cuda_row(CudaKernel *k);
 bool cuda_column(CudaKernel *k); // false: not of the form that it serves
 bool cuda_dot(CudaKernel *k);    // likewise
 void cuda_scatter(CudaKernel *k);
 
-// ---- cuda_team.c: lets csource write reductions by the team
+// ---- cuda_team.c: lets csource write reductions by the team -------------------------------------
 void cuda_team_begin(CudaKernel *k, Team team);
 
 // ---- cuda_nvrtc.c: false with `failure`: an architecture that NVRTC does not know, or text that it refuses

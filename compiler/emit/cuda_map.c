@@ -9,7 +9,7 @@
 
 enum { THREADS = 256, LANES = 4 };
 
-// ---- may a group of stores go four elements at a time?
+// ---- may a group of stores go four elements at a time? ------------------------------------------
 
 static bool multiple(const Kernel *kernel, ExprId id) {
   const Expr *expr = &kernel->exprs[id];
@@ -54,7 +54,7 @@ static bool four_at_a_time(const Kernel *kernel, uint32_t group) {
   return true;
 }
 
-// ---- bodies
+// ---- bodies -------------------------------------------------------------------------------------
 
 static const char *stored_type(const CSource *c, int buffer) {
   return dtype_cuda(c->kernel->buffers[buffer].dtype);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-// ---- work: as many blocks as one product of extents asks for
+// ---- work: as many blocks as one product of extents asks for ------------------------------------
 
 static void add_term(Work *work, Extent extent, int64_t divisor) {
   if (work->count < (int)(sizeof work->terms / sizeof *work->terms))
@@ -33,7 +33,7 @@ void cuda_work(Work *work, const Kernel *kernel, uint32_t axes, int64_t each) {
       add_term(work, kernel->axes[i].extent, i == last ? each : 1);
 }
 
-// ---- helpers of CUDA alone: what threads do together, and accesses of four elements
+// ---- helpers of CUDA alone: what threads do together, and accesses of four elements -------------
 
 typedef struct Helper {
   const char *name, *text;
@@ -173,7 +173,7 @@ void cuda_helpers(const char *functions, Text *out) {
   text_free(&all);
 }
 
-// ---- the function
+// ---- the function -------------------------------------------------------------------------------
 
 static void write_body(CudaKernel *k) {
   switch (k->c.kernel->anchor) {

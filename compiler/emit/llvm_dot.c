@@ -43,7 +43,7 @@ typedef struct Region {
   LLVMValueRef column_begin, column_end, row_begin, row_end;
 } Region;
 
-// ---- builders
+// ---- builders -----------------------------------------------------------------------------------
 
 static LLVMValueRef number(Gemm *gemm, int64_t value) { return llvm_i64(gemm->emit, value); }
 static LLVMValueRef add(Gemm *gemm, LLVMValueRef x, LLVMValueRef y) {
@@ -85,7 +85,7 @@ static LLVMValueRef scratch(Gemm *gemm, int64_t bytes) {
                      llvm_i64(gemm->emit, llvm_scratch(gemm->emit, bytes)));
 }
 
-// ---- sizes
+// ---- sizes --------------------------------------------------------------------------------------
 
 // Blocks of the contraction, and what is packed for one.
 static void set_depth(Gemm *gemm) {
@@ -157,7 +157,7 @@ static void set_tasks(Gemm *gemm) {
   sizes->tasks = power_of_two(gemm, sizes->levels);
 }
 
-// ---- after the contraction
+// ---- after the contraction ----------------------------------------------------------------------
 
 typedef struct Finish {
   Gemm *gemm;
@@ -190,7 +190,7 @@ static void finish_tile(Gemm *gemm, const Region *tile, LLVMValueRef sums) {
   llvm_loop_close(emit, &row);
 }
 
-// ---- tiles
+// ---- tiles --------------------------------------------------------------------------------------
 
 // The function for as many vectors as `columns` need; of those that the number of columns can lead to.
 static LLVMValueRef tile_function(Gemm *gemm, LLVMValueRef columns) {
@@ -230,7 +230,7 @@ static void finish_if_last(Gemm *gemm, const Block *block, const Region *tile, L
   llvm_branch_close(gemm->emit, &branch);
 }
 
-// ---- few rows
+// ---- few rows -----------------------------------------------------------------------------------
 
 // Lines of the right operand, each multiplied with every line of the left one. left: pointers to lines.
 static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
@@ -327,7 +327,7 @@ static void multiply_streams(Gemm *gemm, const Region *group, const Block *block
   streams_steps(gemm, group, block, rest, block->end, 1, left);
 }
 
-// ---- tiles of the result
+// ---- tiles of the result ------------------------------------------------------------------------
 
 // A tile from panels of the right operand.
 static void multiply_tile(Gemm *gemm, const Region *tile, const Region *group, const Block *block,
@@ -481,7 +481,7 @@ static void multiply_region(Gemm *gemm, const Region *region) {
   llvm_loop_close(emit, &strip);
 }
 
-// ---- regions of the tasks
+// ---- regions of the tasks -----------------------------------------------------------------------
 
 // Which ways of multiplying there are, and when. Few rows do not pay for packing.
 static void set_ways(Gemm *gemm) {

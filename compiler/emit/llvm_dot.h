@@ -49,7 +49,7 @@ typedef struct Dot {
   int lanes, tile_rows, width; // width: columns of a tile and of a right panel
 } Dot;
 
-// ---- llvm_dot_plan.c: false: not of the form that this emitter takes
+// ---- llvm_dot_plan.c: false: not of the form that this emitter takes ----------------------------
 bool dot_plan(Emit *emit, Dot *dot);
 // Gives all axes of the set their values, `flat` being the place in it.
 void dot_bind(Emit *emit, Scope *scope, const DotIndex *index, LLVMValueRef flat);
@@ -74,7 +74,7 @@ bool dot_constant(LLVMValueRef value, int64_t *number);
 // Is the set one digit whose length is known to be a multiple?
 bool dot_multiple_of(const DotIndex *index, int64_t multiple);
 
-// ---- llvm_dot_pack.c
+// ---- llvm_dot_pack.c ----------------------------------------------------------------------------
 // Panels of `width` elements of an operand's own index side by side, for each step of the contraction:
 // element (c, k) at base[c / width * panel_stride + (k - k_begin) * width + c % width], c counted from
 // `begin`.
@@ -95,7 +95,7 @@ void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, L
                         LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end, LLVMValueRef base,
                         LLVMValueRef stride);
 
-// ---- llvm_dot_tile.c: functions of the module, made when first asked for
+// ---- llvm_dot_tile.c: functions of the module, made when first asked for ------------------------
 // void (ptr left, ptr right, ptr sums, i64 count, i64 accumulate): sums[r][c] (+)= left[r] . right[c];
 // left: `lines` ? tile_rows pointers to lines : a panel of `lanes` rows.
 LLVMValueRef dot_tile_function(Emit *emit, const Dot *dot, bool lines, int vectors);

@@ -67,7 +67,7 @@ static void evaluate_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef
              target->padded ? NULL : mask);
 }
 
-// ---- lanes across the operand's own axes
+// ---- lanes across the operand's own axes --------------------------------------------------------
 
 // One step of one panel that is full and one run: no loop, no masks.
 static void pack_full(Emit *emit, const DotOperand *operand, LLVMValueRef first, int width, Target *target) {
@@ -124,7 +124,7 @@ static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, c
   dot_runs_close(emit, &steps);
 }
 
-// ---- lanes along the contraction
+// ---- lanes along the contraction ----------------------------------------------------------------
 
 void dot_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin, LLVMValueRef end,
                LLVMValueRef k, int count, LLVMValueRef pointers) {

@@ -15,7 +15,7 @@ static bool depends(const Plan *plan, ExprId expr, uint32_t axes) {
   return (plan->emit->free_axes[expr] & axes) != 0;
 }
 
-// ---- order of axes
+// ---- order of axes ------------------------------------------------------------------------------
 
 // How fast an access moves along an axis: later dimensions are faster; within one the smaller coefficient is.
 // Axes that it does not depend on are the slowest of all.
@@ -48,7 +48,7 @@ static int sort_axes(const Plan *plan, uint32_t axes, int buffer, const ExprId *
   return count;
 }
 
-// ---- axes that run on into each other
+// ---- axes that run on into each other -----------------------------------------------------------
 
 // Is access[.., slow, fast, ..] one run through memory, so that slow = 0 and fast counted on is the same
 // place?
@@ -113,7 +113,7 @@ static DotIndex index_of(const Plan *plan, uint32_t axes, int buffer, const Expr
 
 static int fastest(const DotIndex *index) { return index->count ? index->digits[index->count - 1].axis : -1; }
 
-// ---- operands
+// ---- operands -----------------------------------------------------------------------------------
 
 // Loads below `expr` that lanes along `axis` could not read in one piece.
 static int scattered_loads(const Plan *plan, ExprId expr, int axis) {
@@ -144,7 +144,7 @@ static DotOperand operand_of(const Plan *plan, ExprId expr, const DotIndex *own,
   return out;
 }
 
-// ---- the whole
+// ---- the whole ----------------------------------------------------------------------------------
 
 // The load below `expr` that depends on the most axes of the set.
 static void widest_load(const Plan *plan, ExprId expr, uint32_t axes, ExprId *best) {
@@ -210,7 +210,7 @@ bool dot_plan(Emit *emit, Dot *dot) {
   return true;
 }
 
-// ---- counting through a set
+// ---- counting through a set ---------------------------------------------------------------------
 
 static LLVMValueRef maximum(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
   return LLVMBuildSelect(emit->builder, LLVMBuildICmp(emit->builder, LLVMIntSGT, x, y, ""), x, y, "");
@@ -277,7 +277,7 @@ void dot_runs_close(Emit *emit, DotRuns *runs) {
     llvm_loop_close(emit, &runs->loop);
 }
 
-// ---- vectors along a run
+// ---- vectors along a run ------------------------------------------------------------------------
 
 bool dot_constant(LLVMValueRef value, int64_t *number) {
   if (!LLVMIsAConstantInt(value)) return false;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-// ---- functions beside the kernel
+// ---- functions beside the kernel ----------------------------------------------------------------
 
 typedef struct Helper {
   Emit emit; // the kernel's, but for function, scopes and variables
@@ -59,7 +59,7 @@ void dot_call(Emit *emit, LLVMValueRef function, LLVMValueRef *arguments, unsign
   LLVMBuildCall2(emit->builder, type, function, arguments, count, "");
 }
 
-// ---- small builders
+// ---- small builders -----------------------------------------------------------------------------
 
 static LLVMValueRef at(Emit *emit, LLVMTypeRef element, LLVMValueRef pointer, int64_t index) {
   return llvm_offset(emit, pointer, element, llvm_i64(emit, index));
@@ -104,7 +104,7 @@ static LLVMValueRef zip(Emit *emit, LLVMValueRef a, LLVMValueRef b, int lanes, i
   return LLVMBuildShuffleVector(emit->builder, a, b, LLVMConstVector(picks, (unsigned)lanes), "");
 }
 
-// ---- a tile of sums
+// ---- a tile of sums -----------------------------------------------------------------------------
 
 typedef struct Tile {
   Emit *emit;
@@ -184,7 +184,7 @@ LLVMValueRef dot_tile_function(Emit *outer, const Dot *dot, bool lines, int vect
   return helper_close(&helper);
 }
 
-// ---- transposition
+// ---- transposition ------------------------------------------------------------------------------
 
 // `lanes` vectors of one line each become `lanes` vectors of one step each: what is interleaved with its
 // opposite, log2(lanes) times over, ends up transposed.
@@ -234,7 +234,7 @@ LLVMValueRef dot_transpose_function(Emit *outer, DType dtype) {
   return helper_close(&helper);
 }
 
-// ---- products of lines
+// ---- products of lines --------------------------------------------------------------------------
 
 int dot_lines_at_once(const Emit *emit) { return emit->machine->lanes < 8 ? emit->machine->lanes : 8; }
 

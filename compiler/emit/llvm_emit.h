@@ -73,7 +73,7 @@ typedef struct Emit {
   LLVMBasicBlockRef allocas; // first block: only variables
 } Emit;
 
-// ---- llvm_scope.c: regions, loops, variables
+// ---- llvm_scope.c: regions, loops, variables ----------------------------------------------------
 
 // A value as it is remembered. Index arithmetic along the vector axis stays scalar as long as it can: then
 // `scalar` is lane 0's value and each lane is `step` more than the one before.
@@ -148,7 +148,7 @@ Loop llvm_tasks_open(Emit *emit, LLVMValueRef coordinates[8]);
 // Offset in bytes (64-byte aligned) of `bytes` of scratch memory that nobody else uses.
 int64_t llvm_scratch(Emit *emit, int64_t bytes);
 
-// ---- llvm_expression.c: values
+// ---- llvm_expression.c: values ------------------------------------------------------------------
 
 // The value of `expr` in `scope` (which must be the innermost or outside of it): a scalar where it does not
 // depend on the vector axis, else a vector of the scope's lanes. F32: float; BOOL: i1; I32; I64. Reductions
@@ -166,7 +166,7 @@ int llvm_lanes(const Scope *scope, LLVMValueRef *mask, int *axis);
 // Writes the value of a STORE_SET in a scope where all its axes are bound; respects mask and lanes.
 void llvm_store(Emit *emit, Scope *scope, const Store *store);
 
-// ---- llvm_memory.c
+// ---- llvm_memory.c ------------------------------------------------------------------------------
 LLVMTypeRef llvm_stored_type(Emit *emit, DType dtype); // of one element in memory
 // Memory: elements of `dtype` at `address` (contiguous, or a vector of addresses), as values of the
 // expression dtype that kernels give that dtype (bf16: F32, u8: I32) and back. Lanes where mask is false
@@ -179,7 +179,7 @@ void llvm_write(Emit *emit, DType dtype, LLVMValueRef address, LLVMValueRef valu
 LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *index, int lanes,
                           int64_t *step);
 
-// ---- small builders (llvm_scope.c)
+// ---- small builders (llvm_scope.c) --------------------------------------------------------------
 LLVMValueRef llvm_i64(Emit *emit, int64_t value);
 LLVMValueRef llvm_i32(Emit *emit, int32_t value);
 LLVMValueRef llvm_f32(Emit *emit, double value);
@@ -204,7 +204,7 @@ LLVMValueRef llvm_contract(LLVMValueRef value); // lets a float operation be fus
 LLVMValueRef llvm_extreme(Emit *emit, bool greater, LLVMValueRef x, LLVMValueRef y);
 LLVMValueRef llvm_minimum(Emit *emit, LLVMValueRef x, LLVMValueRef y); // i64, signed
 
-// ---- llvm_nest.c: which axis becomes lanes, how many, and what a task is
+// ---- llvm_nest.c: which axis becomes lanes, how many, and what a task is ------------------------
 
 typedef struct AxisCost {
   double operations; // of the parts of the values that depend on the axis, per lane
@@ -242,7 +242,7 @@ Nest llvm_nest_tasks(Emit *emit, uint32_t axes, double work, int vector_axis, in
 void llvm_nest_loops(Emit *emit, Nest *nest, uint32_t axes); // plain loops over whole axes
 void llvm_nest_close(Emit *emit, Nest *nest);
 
-// ---- llvm_map.c: stores over the same axes go together
+// ---- llvm_map.c: stores over the same axes go together ------------------------------------------
 typedef struct StoreGroup {
   uint32_t axes;
   const Store *stores[KERNEL_MAX_STORES];
@@ -260,10 +260,10 @@ void llvm_kept_read(Emit *emit, Scope *scope, const Scope *rows);
 void llvm_kept_write(Emit *emit, Scope *scope, const Scope *rows);
 void llvm_kept_done(Emit *emit);
 
-// ---- llvm_prepare.c
+// ---- llvm_prepare.c -----------------------------------------------------------------------------
 Kernel *llvm_prepare(Arena *arena, const Kernel *kernel);
 
-// ---- anchors: each emits the whole body of the function and sets emit->work.
+// ---- anchors: each emits the whole body of the function and sets emit->work. --------------------
 // False: the kernel is none of its kind and nothing was emitted; llvm_map takes every kernel without
 // STORE_ADD.
 bool llvm_map(Emit *emit);
@@ -278,10 +278,10 @@ void llvm_reduce(Emit *emit, Scope *scope, ExprId expr);
 // ---- llvm_index.c: whole numbers along the vector axis that stay scalar; false: not in a form that does
 bool llvm_index(Emit *emit, const Expr *expr, const Value *x, const Value *y, int lanes, Value *result);
 
-// ---- llvm_random.c: uniform numbers in [0, 1) as runtime/base/philox.h defines them
+// ---- llvm_random.c: uniform numbers in [0, 1) as runtime/base/philox.h defines them -------------
 LLVMValueRef llvm_random(Emit *emit, uint32_t stream, const Value *counter, const Value *index, int lanes);
 
-// ---- llvm_math.c: floats, one or a vector
+// ---- llvm_math.c: floats, one or a vector -------------------------------------------------------
 LLVMValueRef llvm_math_exp(Emit *emit, LLVMValueRef x);
 LLVMValueRef llvm_math_log(Emit *emit, LLVMValueRef x);
 LLVMValueRef llvm_math_tanh(Emit *emit, LLVMValueRef x);

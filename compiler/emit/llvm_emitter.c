@@ -65,7 +65,7 @@ static bool compile_all(Job *job, int threads) {
   return !atomic_load(&job->failed);
 }
 
-// ---- linking
+// ---- linking ------------------------------------------------------------------------------------
 
 static bool orc_failed(LLVMErrorRef error, Failure *failure) {
   if (!error) return false;

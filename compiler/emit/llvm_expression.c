@@ -2,7 +2,7 @@
 // in the outermost scope where it can be computed, remembered there.
 #include "compiler/emit/llvm_emit.h"
 
-// ---- where
+// ---- where --------------------------------------------------------------------------------------
 
 // Outwards from `scope`: the first that binds an axis which the value depends on, or holds an injected part
 // of it.
@@ -26,7 +26,7 @@ int llvm_lanes(const Scope *scope, LLVMValueRef *mask, int *axis) {
   return scope ? scope->lanes : 1;
 }
 
-// ---- addresses
+// ---- addresses ----------------------------------------------------------------------------------
 
 typedef struct Term {
   Scope *scope; // where this part of the offset is known
@@ -106,7 +106,7 @@ LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *in
   return llvm_offset(emit, address, element, vector);
 }
 
-// ---- loads
+// ---- loads --------------------------------------------------------------------------------------
 
 // An address where zeros can be read instead, for loads whose guard is the same in all lanes.
 static LLVMValueRef zeros(Emit *emit, LLVMTypeRef type) {
@@ -155,7 +155,7 @@ static Value load(Emit *emit, Scope *scope, const Expr *expr, int lanes, LLVMVal
   return value_of(LLVMBuildSelect(emit->builder, guard.vector, all, LLVMConstNull(LLVMTypeOf(all)), ""));
 }
 
-// ---- values
+// ---- values -------------------------------------------------------------------------------------
 
 LLVMValueRef llvm_materialise(Emit *emit, const Value *value, int lanes) {
   if (value->vector) return value->vector;

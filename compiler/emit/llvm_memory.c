@@ -13,7 +13,7 @@ LLVMTypeRef llvm_stored_type(Emit *emit, DType dtype) {
   }
 }
 
-// ---- f16 by whole-number arithmetic, for machines that do not convert it
+// ---- f16 by whole-number arithmetic, for machines that do not convert it ------------------------
 
 static LLVMValueRef bits(Emit *emit, int64_t value, int lanes) {
   return llvm_splat(emit, llvm_i32(emit, (int32_t)value), lanes);
@@ -63,7 +63,7 @@ static LLVMValueRef f16_round(Emit *emit, LLVMValueRef value, int lanes) {
   return LLVMBuildTrunc(b, LLVMBuildOr(b, half, sign, ""), llvm_vector_of(emit->i16, lanes), "");
 }
 
-// ---- values and what memory holds
+// ---- values and what memory holds ---------------------------------------------------------------
 
 // What memory holds, as the expression dtype that kernels give it.
 static LLVMValueRef widen(Emit *emit, DType dtype, LLVMValueRef raw, int lanes) {

@@ -8,7 +8,7 @@
 // What one task should do at least, in units of about 16 operations of one lane.
 enum { TASK_WORK = 16384, LIKELY_SIZE = 256 };
 
-// ---- costs
+// ---- costs --------------------------------------------------------------------------------------
 
 static int operation_cost(ScalarOp op) {
   switch (op) {
@@ -101,7 +101,7 @@ int llvm_choose_axis(Emit *emit, const Store *const *stores, int count, uint32_t
   return best;
 }
 
-// ---- loops along the vector axis
+// ---- loops along the vector axis ----------------------------------------------------------------
 
 static bool known(LLVMValueRef value, int64_t *number) {
   if (!LLVMIsAConstantInt(value)) return false;
@@ -161,7 +161,7 @@ void llvm_vector_loop(Emit *emit, int axis, const Range *range, int lanes, Vecto
   vector_pass(emit, axis, whole, range->end, multiple, tail_lanes, masked, body, context);
 }
 
-// ---- tasks
+// ---- tasks --------------------------------------------------------------------------------------
 
 static double likely(Extent extent) {
   return extent_is_constant(extent) ? (double)extent.offset : (double)LIKELY_SIZE;

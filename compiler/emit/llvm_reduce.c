@@ -52,7 +52,7 @@ static LLVMValueRef step(Emit *emit, Scope *scope, const Peer *peer, LLVMValueRe
   return mask ? LLVMBuildSelect(emit->builder, mask, next, total, "") : next;
 }
 
-// ---- who takes part
+// ---- who takes part -----------------------------------------------------------------------------
 
 static void gather_peers(Emit *emit, Scope *scope, ExprId id, Sweep *sweep) {
   const Kernel *kernel = emit->kernel;
@@ -72,7 +72,7 @@ static void gather_peers(Emit *emit, Scope *scope, ExprId id, Sweep *sweep) {
   }
 }
 
-// ---- along lanes that are already there, or without any: each lane has its own total
+// ---- along lanes that are already there, or without any: each lane has its own total ------------
 
 static void open_totals(Emit *emit, Sweep *sweep, bool tail) {
   for (int i = 0; i < sweep->count; i++) {
@@ -139,7 +139,7 @@ static void sweep_apart(Emit *emit, Sweep *sweep, uint32_t axes) {
   llvm_nest_close(emit, &nest);
 }
 
-// ---- along one of the reduced axes: lanes are joined in the end
+// ---- along one of the reduced axes: lanes are joined in the end ---------------------------------
 
 static void lane_body(Emit *emit, Scope *scope, bool tail, void *context) {
   Sweep *sweep = context;
@@ -193,7 +193,7 @@ static LLVMValueRef join_lanes(Emit *emit, const Sweep *sweep, const Peer *peer)
   return fold(emit, peer->expr, total, 1);
 }
 
-// ---- the choice
+// ---- the choice ---------------------------------------------------------------------------------
 
 static int best_axis(Emit *emit, uint32_t axes, ExprId *values, int count) {
   int best = -1;

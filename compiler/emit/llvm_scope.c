@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-// ---- scopes
+// ---- scopes -------------------------------------------------------------------------------------
 
 Scope *llvm_scope_open(Emit *emit) {
   Scope *scope = ARENA_NEW(emit->arena, Scope);
@@ -72,7 +72,7 @@ void llvm_inject(Emit *emit, Scope *scope, ExprId expr, LLVMValueRef value) {
       (Value){.scalar = vector ? NULL : value, .vector = vector ? value : NULL, .multiple = 1};
 }
 
-// ---- going back to an outer scope
+// ---- going back to an outer scope ---------------------------------------------------------------
 
 Place llvm_place_enter(Emit *emit, Scope *scope) {
   Place place = {.innermost = emit->innermost, .block = LLVMGetInsertBlock(emit->builder)};
@@ -98,7 +98,7 @@ void llvm_place_leave(Emit *emit, const Place *place) {
   emit->innermost = place->innermost;
 }
 
-// ---- variables, loops, branches
+// ---- variables, loops, branches -----------------------------------------------------------------
 
 LLVMValueRef llvm_variable(Emit *emit, LLVMTypeRef type) {
   LLVMBasicBlockRef here = LLVMGetInsertBlock(emit->builder);
@@ -208,7 +208,7 @@ int64_t llvm_scratch(Emit *emit, int64_t bytes) {
   return offset;
 }
 
-// ---- small builders
+// ---- small builders -----------------------------------------------------------------------------
 
 LLVMValueRef llvm_i64(Emit *emit, int64_t value) { return LLVMConstInt(emit->i64, (uint64_t)value, true); }
 LLVMValueRef llvm_i32(Emit *emit, int32_t value) {

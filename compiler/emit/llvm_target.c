@@ -12,7 +12,7 @@
 // what was computed twice is computed once. More passes cost more time than their code saves.
 static const char passes[] = "function(mem2reg,early-cse,simplifycfg)";
 
-// ---- the CPU
+// ---- the CPU ------------------------------------------------------------------------------------
 
 void llvm_cpu_names(Arena *arena, const char *architecture, const char **cpu, const char **features) {
   *cpu = architecture, *features = "";
@@ -111,7 +111,7 @@ void llvm_target_close(Target *target) {
   if (target->machine) LLVMDisposeTargetMachine(target->machine);
 }
 
-// ---- the function
+// ---- the function -------------------------------------------------------------------------------
 
 char *llvm_symbol(Arena *arena, const Kernel *kernel) {
   return arena_print(arena, "kernel_%s", kernel->name);
@@ -179,7 +179,7 @@ static void emit_function(Emit *emit) {
   LLVMBuildRetVoid(emit->builder);
 }
 
-// ---- passes and code
+// ---- passes and code ----------------------------------------------------------------------------
 
 static bool run_passes(Target *target, LLVMModuleRef module, const Kernel *kernel, Failure *failure) {
   char *message = NULL;

@@ -16,8 +16,7 @@ typedef struct Evaluation {
   Tensor *result;          // zeros
 } Evaluation;
 
-// ---- what the rules share
-// ------------------------------------------------------------------------------------
+// ---- what the rules share -----------------------------------------------------------------------
 
 // Runs over all positions of a type in row-major order: for (Position p = begin(&type); p.more; next(&p))
 typedef struct Position {
@@ -56,8 +55,7 @@ static double *element(const Tensor *tensor, const int64_t *at) {
 #define FOR_EACH(position, tensor)                                                                           \
   for (Position position = begin(&(tensor)->type); position.more; next(&position))
 
-// ---- sources
-// -------------------------------------------------------------------------------------------------
+// ---- sources ------------------------------------------------------------------------------------
 
 static void evaluate_input(const Evaluation *e) {
   const Tensor *given = &e->inputs[e->node->attributes.input];
@@ -83,8 +81,7 @@ static void evaluate_random(const Evaluation *e) {
   e->result->data[p.linear] = (double)philox_uniform(counter, e->node->attributes.stream, p.linear);
 }
 
-// ---- elementwise
-// -----------------------------------------------------------------------------------------------
+// ---- elementwise --------------------------------------------------------------------------------
 
 static double to_whole(double x, double low, double high) {
   return x != x ? 0 : x <= low ? low : x >= high ? high : trunc(x);
@@ -150,8 +147,7 @@ static void evaluate_scalar(const Evaluation *e) {
   }
 }
 
-// ---- views
-// -----------------------------------------------------------------------------------------------------
+// ---- views --------------------------------------------------------------------------------------
 
 static void evaluate_arrange(const Evaluation *e) {
   FOR_EACH(p, e->result) {
@@ -215,8 +211,7 @@ static void evaluate_concat(const Evaluation *e) {
   }
 }
 
-// ---- reductions
-// ------------------------------------------------------------------------------------------------
+// ---- reductions ---------------------------------------------------------------------------------
 
 // Where in the result of a reduction the element at p goes.
 static double *reduced(const Evaluation *e, const Position *p) {
@@ -250,8 +245,7 @@ static void evaluate_fold(const Evaluation *e) {
   }
 }
 
-// ---- contraction and indexing
-// ----------------------------------------------------------------------------------
+// ---- contraction and indexing -------------------------------------------------------------------
 
 static bool listed(const int8_t *list, int count, int axis) {
   for (int i = 0; i < count; i++)
@@ -322,8 +316,7 @@ static void evaluate_update(const Evaluation *e) {
   }
 }
 
-// ---- all of it
-// -------------------------------------------------------------------------------------------------
+// ---- all of it ----------------------------------------------------------------------------------
 
 typedef void Rule(const Evaluation *evaluation);
 static Rule *const rules[OP_COUNT] = {

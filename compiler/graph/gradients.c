@@ -13,7 +13,7 @@
     if (b->wanted[input_]) gradient_contribute(b, input_, (expression));                                     \
   } while (0)
 
-// ---- shorthand ------------------------------------------------------------------------------------------
+// ---- shorthand ----------------------------------------------------------------------------------
 
 static NodeId in(const Backward *b, NodeId node, int i) { return b->graph->nodes[node].in[i]; }
 static const Type *type(const Backward *b, NodeId node) { return graph_type(b->graph, node); }
@@ -39,7 +39,7 @@ static bool known_number(const Backward *b, NodeId node, double *value) {
   return at->op == OP_CONST;
 }
 
-// ---- elementwise ----------------------------------------------------------------------------------------
+// ---- elementwise --------------------------------------------------------------------------------
 
 RULE(neg) { GIVE(0, neg(b, g)); }
 // Where the forward pass divides the result by sums of it, the quotient is what the backward pass has at hand:
@@ -152,7 +152,7 @@ RULE(select) {
   GIVE(2, choose(b, condition, number(b, 0, g), g));
 }
 
-// ---- views ----------------------------------------------------------------------------------------------
+// ---- views --------------------------------------------------------------------------------------
 
 // Sum over what was repeated, then the input's order again.
 RULE(arrange) {
@@ -211,7 +211,7 @@ RULE(concat) {
   GIVE(1, graph_slice(b->graph, g, axis, first, second));
 }
 
-// ---- reductions -----------------------------------------------------------------------------------------
+// ---- reductions ---------------------------------------------------------------------------------
 
 // A reduction's result repeated over the axes that it lacks.
 static NodeId repeat_over(Backward *b, NodeId x, NodeId reduction) {
@@ -235,7 +235,7 @@ RULE(redmax) {
   GIVE(0, choose(b, largest, share, number(b, 0, share)));
 }
 
-// ---- contraction and indexing by data -------------------------------------------------------------------
+// ---- contraction and indexing by data -----------------------------------------------------------
 
 // One operand of a dot seen from its gradient: `pairs` and `other_pairs` are its axes and the other operand's
 // in the attributes' order, `offset` is where the other's free axes start in g.
@@ -375,7 +375,7 @@ RULE(gather) {
 
 RULE(scatter) { GIVE(1, graph_gather(b->graph, g, in(b, node, 0), attributes(b, node).batch)); }
 
-// ---- the column of ops.def ------------------------------------------------------------------------------
+// ---- the column of ops.def ----------------------------------------------------------------------
 
 #define gradient_none NULL
 GradientRule *const gradient_rules[OP_COUNT] = {

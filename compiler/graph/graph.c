@@ -19,8 +19,7 @@ const uint16_t op_fields[OP_COUNT] = {
 #undef OP
 };
 
-// ---- types
-// -------------------------------------------------------------------------------------------------
+// ---- types --------------------------------------------------------------------------------------
 
 void type_make_labels_unique(Arena *arena, Type *type) {
   for (int i = 1; i < type->rank; i++) {
@@ -45,8 +44,7 @@ int64_t type_elements(const Type *type, const int64_t symbols[SYMBOL_COUNT]) {
   return elements;
 }
 
-// ---- attributes
-// --------------------------------------------------------------------------------------------
+// ---- attributes ---------------------------------------------------------------------------------
 
 const char *field_name(Field field) {
   static const char *const names[] = {"value", "extent", "axis", "start", "stride",   "count",  "axes",
@@ -90,8 +88,7 @@ bool attributes_equal(const Node *a, const Node *b) {
   return true;
 }
 
-// ---- graphs
-// ------------------------------------------------------------------------------------------------
+// ---- graphs -------------------------------------------------------------------------------------
 
 Graph *graph_new(Arena *arena, const char *name) {
   Graph *graph = ARENA_NEW(arena, Graph);
@@ -187,8 +184,7 @@ NodeId graph_copy_node(Graph *to, const Graph *from, NodeId node, const NodeId *
   return copy;
 }
 
-// ---- builders: sources
-// -------------------------------------------------------------------------------------
+// ---- builders: sources --------------------------------------------------------------------------
 
 NodeId graph_constant(Graph *graph, double value, DType dtype) {
   return graph_append(graph, OP_CONST, NULL, (Attributes){.number = value}, &(Type){.dtype = dtype});
@@ -208,8 +204,7 @@ NodeId graph_random(Graph *graph, NodeId counter, Type type) {
   return graph_append(graph, OP_RANDOM, &counter, (Attributes){.stream = graph->streams++}, &type);
 }
 
-// ---- builders: elementwise
-// ---------------------------------------------------------------------------------
+// ---- builders: elementwise ----------------------------------------------------------------------
 
 NodeId graph_like(Graph *graph, NodeId scalar, NodeId model) {
   const Type *type = graph_type(graph, model);
@@ -251,8 +246,7 @@ NodeId graph_cast(Graph *graph, NodeId x, DType dtype) {
   return graph_append(graph, OP_CAST, &x, (Attributes){0}, &(Type){.dtype = dtype});
 }
 
-// ---- builders: views
-// ---------------------------------------------------------------------------------------
+// ---- builders: views ----------------------------------------------------------------------------
 
 NodeId graph_arrange(Graph *graph, NodeId x, int rank, const Axis *axes, const int8_t *from) {
   Attributes attributes = {0};
@@ -329,8 +323,7 @@ NodeId graph_concat(Graph *graph, NodeId x, NodeId y, int axis) {
   return graph_append(graph, OP_CONCAT, (NodeId[]){x, y}, (Attributes){.axis = axis}, NULL);
 }
 
-// ---- builders: reductions, contraction, indexing
-// -----------------------------------------------------------
+// ---- builders: reductions, contraction, indexing ------------------------------------------------
 
 NodeId graph_reduce(Graph *graph, Op op, NodeId x, uint32_t axes) {
   if (!axes) return x;

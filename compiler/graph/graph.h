@@ -39,7 +39,7 @@ typedef struct OpInfo {
 } OpInfo;
 extern const OpInfo op_table[OP_COUNT]; // graph.c
 
-// ---- types -------------------------------------------------------------------------------------------------
+// ---- types --------------------------------------------------------------------------------------
 
 typedef struct Axis {
   const char *label; // the name it broadcasts and prints by; never NULL; unique within a type
@@ -52,7 +52,7 @@ typedef struct Type {
   Axis axes[MAX_RANK];
 } Type;
 
-// ---- nodes -------------------------------------------------------------------------------------------------
+// ---- nodes --------------------------------------------------------------------------------------
 
 // What an operation needs to know besides its inputs; the fields that matter are named per op.
 typedef struct Attributes {
@@ -90,7 +90,7 @@ typedef struct Origin {
   bool backward;        // made by differentiation of the forward origin
 } Origin;
 
-// ---- graphs ------------------------------------------------------------------------------------------------
+// ---- graphs -------------------------------------------------------------------------------------
 
 typedef enum InputRole {
   INPUT_DATA,   // given anew at each run: ids, picture, answer
@@ -190,7 +190,7 @@ void type_make_labels_unique(Arena *arena, Type *type);
 bool type_equal(const Type *a, const Type *b);          // dtype and extents; labels may differ
 int64_t type_elements(const Type *type, const int64_t symbols[SYMBOL_COUNT]);
 
-// ---- infer.c
+// ---- infer.c ------------------------------------------------------------------------------------
 // The result's type; `given` as for graph_append. False: `reason` says what does not fit ("axis 1 is 768 here but 3072 there").
 bool infer_type(const Graph *graph, Op op, const NodeId *inputs, const Attributes *attributes,
                 const Type *given, Type *type, Text *reason);
@@ -200,12 +200,12 @@ bool graph_verify(const Graph *graph, Text *reason);
 // For graphs just made from a user's text: reports, at its line, what holds more elements than EXTENT_LARGEST.
 bool graph_check_sizes(const Graph *graph, Diagnostics *diagnostics);
 
-// ---- print.c, read.c: print -> read -> print is the identity
+// ---- print.c, read.c: print -> read -> print is the identity ------------------------------------
 void graph_print(const Graph *graph, Text *text);
 Graph *graph_read(Arena *arena, Diagnostics *diagnostics, uint32_t source); // NULL: errors were reported
 void type_print(Text *text, const Type *type);
 
-// ---- evaluate.c: the slow, obvious meaning in f64; naked loops, one function per op
+// ---- evaluate.c: the slow, obvious meaning in f64; naked loops, one function per op -------------
 typedef struct Tensor {
   Type type; // all extents constant
   double *data;
@@ -217,6 +217,6 @@ void graph_evaluate(const Graph *graph, Arena *arena, const int64_t symbols[SYMB
 // One element of an elementwise operation; dtype: of the result, which tells whole from real division.
 double evaluate_element(Op op, DType dtype, double x, double y, double z);
 
-// ---- passes/: each file exports one function of its own name; see passes/passes.h
+// ---- passes/: each file exports one function of its own name; see passes/passes.h ---------------
 
 #endif

@@ -18,8 +18,7 @@ typedef struct Inference {
 
 #define REFUSE(...) return text_print(inference->reason, __VA_ARGS__), false
 
-// ---- what the rules share
-// ------------------------------------------------------------------------------------
+// ---- what the rules share -----------------------------------------------------------------------
 
 static bool whole_dtype(DType dtype) { return dtype == DTYPE_I32 || dtype == DTYPE_I64; }
 
@@ -101,8 +100,7 @@ static bool lies_inside(Inference *inference, Extent start, Extent extent, Exten
   return false;
 }
 
-// ---- rules: sources
-// --------------------------------------------------------------------------------------------
+// ---- rules: sources -----------------------------------------------------------------------------
 
 static bool type_input(Inference *inference) {
   if (!inference->given) REFUSE("its type must be given");
@@ -142,8 +140,7 @@ static bool type_random(Inference *inference) {
   return true;
 }
 
-// ---- rules: elementwise
-// ----------------------------------------------------------------------------------------
+// ---- rules: elementwise -------------------------------------------------------------------------
 
 // What an operation computes in: bools, floats, any numbers, or anything.
 static bool dtype_suits(Inference *inference) {
@@ -204,8 +201,7 @@ static bool type_select(Inference *inference) {
          operands_match(inference, inference->y, inference->z);
 }
 
-// ---- rules: views
-// ----------------------------------------------------------------------------------------------
+// ---- rules: views -------------------------------------------------------------------------------
 
 static bool type_arrange(Inference *inference) {
   const Type *x = inference->x;
@@ -299,8 +295,7 @@ static bool type_concat(Inference *inference) {
   return true;
 }
 
-// ---- rules: reductions, contraction, indexing
-// ------------------------------------------------------------------
+// ---- rules: reductions, contraction, indexing ---------------------------------------------------
 
 static bool type_reduce(Inference *inference) {
   const Type *x = inference->x;
@@ -389,8 +384,7 @@ static bool type_update(Inference *inference) {
   return lies_inside(inference, inference->attributes->start, value->axes[axis].extent, x->axes[axis].extent);
 }
 
-// ---- all of them
-// -------------------------------------------------------------------------------------------------
+// ---- all of them --------------------------------------------------------------------------------
 
 typedef bool Rule(Inference *inference);
 static Rule *const rules[OP_COUNT] = {

@@ -53,8 +53,7 @@ void type_print(Text *text, const Type *type) {
   text_print(text, "]");
 }
 
-// ---- attributes
-// ------------------------------------------------------------------------------------------------
+// ---- attributes ---------------------------------------------------------------------------------
 
 static void print_mask(Text *text, uint32_t axes) {
   const char *separator = "";
@@ -106,8 +105,7 @@ static void print_field(Text *text, const Node *node, Field field) {
   }
 }
 
-// ---- lines
-// -----------------------------------------------------------------------------------------------------
+// ---- lines --------------------------------------------------------------------------------------
 
 const char *const input_role_names[INPUT_ROLE_COUNT] = {
     [INPUT_DATA] = "data", [INPUT_PARAM] = "param", [INPUT_STATE] = "state", [INPUT_SCALAR] = "scalar"};

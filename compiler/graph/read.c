@@ -30,8 +30,7 @@ static Span span_from(const Reader *reader, size_t begin) {
   return (Span){reader->source, (uint32_t)begin, (uint32_t)end};
 }
 
-// ---- tokens
-// ----------------------------------------------------------------------------------------------------
+// ---- tokens -------------------------------------------------------------------------------------
 
 static char peek(Reader *reader) {
   while (reader->at < reader->line_end &&
@@ -165,8 +164,7 @@ static bool read_extent(Reader *reader, Extent *extent) {
   return (sign != '+' && sign != '-') || read_whole(reader, true, most, &extent->offset);
 }
 
-// ---- types
-// -----------------------------------------------------------------------------------------------------
+// ---- types --------------------------------------------------------------------------------------
 
 static bool read_axis(Reader *reader, Type *type) {
   Axis axis;
@@ -199,8 +197,7 @@ static bool read_type(Reader *reader, Type *type) {
   return expect(reader, ']');
 }
 
-// ---- attributes
-// ------------------------------------------------------------------------------------------------
+// ---- attributes ---------------------------------------------------------------------------------
 
 static bool read_mask(Reader *reader, uint32_t *axes) {
   int axis;
@@ -287,8 +284,7 @@ static bool read_fields(Reader *reader, Op op, Attributes *attributes) {
   return true;
 }
 
-// ---- lines
-// -----------------------------------------------------------------------------------------------------
+// ---- lines --------------------------------------------------------------------------------------
 
 // A use of %N. *poisoned: its line had errors, which were reported there.
 static bool read_operand(Reader *reader, NodeId *node, bool *poisoned) {

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-// ---- scalars
+// ---- scalars ------------------------------------------------------------------------------------
 
 static double whole_evaluate(ScalarOp op, double x, double y) {
   if (y == 0) return 0;
@@ -44,7 +44,7 @@ double scalar_round(DType dtype, double value) {
   }
 }
 
-// ---- the plan: a nest of loops; loop 0 is no loop
+// ---- the plan: a nest of loops; loop 0 is no loop -----------------------------------------------
 
 typedef struct Loop {
   int axis;
@@ -107,7 +107,7 @@ static void place(Run *run, const Nest *nest, ExprId id) {
   ARENA_PUSH(run->arena, loop->work, loop->count, loop->capacity, id);
 }
 
-// ---- execution
+// ---- execution ----------------------------------------------------------------------------------
 
 // The linear index of an access, or -1 where it is outside of the buffer.
 static int64_t locate(const Run *run, int buffer, const ExprId *index) {

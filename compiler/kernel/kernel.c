@@ -77,7 +77,7 @@ DType kernel_value_dtype(DType stored) {
   }
 }
 
-// ---- hash-consing
+// ---- hash-consing -------------------------------------------------------------------------------
 
 static uint64_t mix(uint64_t hash, uint64_t value) {
   hash = (hash ^ value) * 0x9E3779B97F4A7C15u;
@@ -147,7 +147,7 @@ ExprId kernel_expr(Kernel *kernel, Expr expr) {
   return simple ? simple : kernel_intern(kernel, expr);
 }
 
-// ---- builders
+// ---- builders -----------------------------------------------------------------------------------
 
 ExprId kernel_number(Kernel *kernel, double value, DType dtype) {
   return kernel_intern(kernel,

@@ -161,11 +161,11 @@ DType kernel_value_dtype(DType stored); // of a load: bf16, f16, f64 -> f32, u8 
 // The axes that a value depends on, those bound by reductions inside of it left out.
 uint32_t kernel_free_axes(const Kernel *kernel, ExprId expr);
 
-// ---- simplify.c: what the builders above apply to each new expression
+// ---- simplify.c: what the builders above apply to each new expression ---------------------------
 ExprFacts kernel_facts(const Kernel *kernel, const Expr *expr);
 ExprId kernel_simplify(Kernel *kernel, const Expr *expr); // 0: nothing to simplify
 
-// ---- analyse.c: facts that schedules and emitters ask for
+// ---- analyse.c: facts that schedules and emitters ask for ---------------------------------------
 // value = sum of coefficient[a] * axis a + rest, where rest depends on no axis of `axes`; coefficients are
 // extents' products and so given as expressions (0: does not depend on that axis). False: not affine.
 bool kernel_affine(Kernel *kernel, ExprId index, uint32_t axes, int64_t coefficients[KERNEL_MAX_AXES]);
@@ -186,13 +186,13 @@ double kernel_bytes(const Kernel *kernel,
 
 void kernel_reachable(const Kernel *kernel, bool *reached); // by expr: is it needed by a store
 
-// ---- verify.c, print.c, read.c
+// ---- verify.c, print.c, read.c ------------------------------------------------------------------
 bool kernel_verify(const Kernel *kernel, Text *reason);
 void kernel_print(const Kernel *kernel, Text *text);
 // Reads any number of kernels; false: errors were reported.
 bool kernel_read(Arena *arena, Diagnostics *diagnostics, uint32_t source, Kernel ***kernels, size_t *count);
 
-// ---- compare.c: equal but for names and spans: such kernels share their code.
+// ---- compare.c: equal but for names and spans: such kernels share their code. -------------------
 bool kernel_same_code(const Kernel *a, const Kernel *b);
 uint64_t kernel_hash(const Kernel *kernel);
 

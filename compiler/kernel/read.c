@@ -35,7 +35,7 @@ typedef struct Reader {
   char word[MAX_WORD];
 } Reader;
 
-// ---- characters and words
+// ---- characters and words -----------------------------------------------------------------------
 
 static bool complain(Reader *reader, size_t begin, const char *expected) {
   if (!reader->failed) {
@@ -144,7 +144,7 @@ static bool number(Reader *reader, double *out) {
   return true;
 }
 
-// ---- extents, axes, buffers
+// ---- extents, axes, buffers ---------------------------------------------------------------------
 
 static bool extent(Reader *reader, Extent *out) {
   int64_t limit = (int64_t)1 << 40;
@@ -226,7 +226,7 @@ static bool buffer_line(Reader *reader) {
   return end_of_line(reader);
 }
 
-// ---- expressions
+// ---- expressions --------------------------------------------------------------------------------
 
 static bool line_number(Reader *reader, ExprId *out) {
   int64_t number;
@@ -382,7 +382,7 @@ static bool store_line(Reader *reader) {
   return end_of_line(reader);
 }
 
-// ---- kernels
+// ---- kernels ------------------------------------------------------------------------------------
 
 static bool head_line(Reader *reader) {
   if (!accept_word(reader, "kernel")) return complain(reader, reader->at, "`kernel`");

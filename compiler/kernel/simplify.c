@@ -13,7 +13,7 @@
 enum { MAX_TERMS = 16 };
 static const double EXACT = 9007199254740992.0; // 2^53: whole numbers below are exact in doubles
 
-// ---- facts: free axes and bounds
+// ---- facts: free axes and bounds ----------------------------------------------------------------
 
 static int64_t add_bound(int64_t a, int64_t b, int64_t unknown) {
   int64_t sum;
@@ -105,7 +105,7 @@ ExprFacts kernel_facts(const Kernel *kernel, const Expr *expr) {
   return facts;
 }
 
-// ---- small helpers
+// ---- small helpers ------------------------------------------------------------------------------
 
 static bool is_whole(DType dtype) { return dtype == DTYPE_I64 || dtype == DTYPE_I32; }
 
@@ -123,7 +123,7 @@ static bool commutes(ScalarOp op) {
          op == SCALAR_AND || op == SCALAR_OR;
 }
 
-// ---- sums of whole numbers, for division: constant + sum of factor[i] * term[i]
+// ---- sums of whole numbers, for division: constant + sum of factor[i] * term[i] -----------------
 
 typedef struct Sum {
   ExprId term[MAX_TERMS];
@@ -273,7 +273,7 @@ static ExprId divide_by_size(Kernel *kernel, ExprId x, ExprId size, bool modulo)
   return sum_build(kernel, modulo ? &rest : &multiple);
 }
 
-// ---- rules by operation
+// ---- rules by operation -------------------------------------------------------------------------
 
 static ExprId fold_constants(Kernel *kernel, const Expr *expr) {
   double value[3] = {0};

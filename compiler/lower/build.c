@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- closures
+// ---- closures -----------------------------------------------------------------------------------
 
 static int compare_ids(const void *a, const void *b) {
   NodeId x = *(const NodeId *)a, y = *(const NodeId *)b;
@@ -42,7 +42,7 @@ void find_closure(Lowering *lowering, uint32_t group) {
   qsort(lowering->closure.list, lowering->closure.count, sizeof(NodeId), compare_ids);
 }
 
-// ---- places
+// ---- places -------------------------------------------------------------------------------------
 
 static void set_depths(Lowering *lowering) {
   uint8_t *depths = lowering->context.depths;
@@ -215,7 +215,7 @@ static void set_places(Lowering *lowering, uint32_t group) {
   }
 }
 
-// ---- expressions and stores
+// ---- expressions and stores ---------------------------------------------------------------------
 
 static void context_begin(Lowering *lowering, uint32_t group, Kernel *kernel) {
   ElementContext *context = &lowering->context;
@@ -433,7 +433,7 @@ bool updates_fit(const Kernel *kernel) {
   return true;
 }
 
-// ---- anchors
+// ---- anchors ------------------------------------------------------------------------------------
 
 // A row's reductions bind the fastest axis of what they read: of its loads, one moves by one along a bound
 // axis.
@@ -471,7 +471,7 @@ static Anchor find_anchor(Kernel *kernel) {
   return anchor;
 }
 
-// ---- all of it
+// ---- all of it ----------------------------------------------------------------------------------
 
 Kernel *build_kernel(Lowering *lowering, uint32_t group, Arena *arena) {
   Kernel *kernel = kernel_new(arena, "kernel");

@@ -106,7 +106,7 @@ static bool check_pair(Collapse *collapse) {
   return true;
 }
 
-// ---- candidates: what stands just outside of axis b in the first access that has it
+// ---- candidates: what stands just outside of axis b in the first access that has it -------------
 
 static int outer_in_index(Collapse *collapse, ExprId id) {
   Kernel *kernel = collapse->kernel;
@@ -148,7 +148,7 @@ static int find_outer(Collapse *collapse) {
   return -1;
 }
 
-// ---- the kernel anew
+// ---- the kernel anew ----------------------------------------------------------------------------
 
 static uint32_t map_mask(uint32_t mask, const int *map) {
   uint32_t out = 0;

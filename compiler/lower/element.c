@@ -9,7 +9,7 @@
 
 typedef ExprId Rule(ElementContext *context, NodeId id, const ExprId *index);
 
-// ---- index arithmetic
+// ---- index arithmetic ---------------------------------------------------------------------------
 
 static ExprId whole(ElementContext *context, int64_t value) {
   return kernel_number(context->kernel, (double)value, DTYPE_I64);
@@ -83,7 +83,7 @@ ExprId place_index(ElementContext *context, const Place *place, int i) {
   return index;
 }
 
-// ---- sources
+// ---- sources ------------------------------------------------------------------------------------
 
 static ExprId element_input(ElementContext *context, NodeId id, const ExprId *index) {
   (void)index;
@@ -117,7 +117,7 @@ static ExprId element_random(ElementContext *context, NodeId id, const ExprId *i
   return kernel_random(context->kernel, counter, linear, node->attributes.stream);
 }
 
-// ---- elementwise
+// ---- elementwise --------------------------------------------------------------------------------
 
 static const ScalarOp scalar_ops[OP_COUNT] = {
     [OP_NEG] = SCALAR_NEG,   [OP_ABS] = SCALAR_ABS,       [OP_EXP] = SCALAR_EXP,
@@ -151,7 +151,7 @@ static ExprId element_scalar(ElementContext *context, NodeId id, const ExprId *i
   return kernel_binary(context->kernel, op, operands[0], operands[1]);
 }
 
-// ---- views
+// ---- views --------------------------------------------------------------------------------------
 
 static ExprId element_arrange(ElementContext *context, NodeId id, const ExprId *index) {
   const Node *node = node_at(context, id);
@@ -263,7 +263,7 @@ static ExprId element_concat(ElementContext *context, NodeId id, const ExprId *i
   return choose(context, condition, node->in[0], index, node->in[1], second);
 }
 
-// ---- reductions
+// ---- reductions ---------------------------------------------------------------------------------
 
 // The index over one reduced axis: bound axes of the kernel, by the place's atoms where it is known.
 static ExprId bind_axis(ElementContext *context, const Place *place, int i, Axis axis, int depth,
@@ -354,7 +354,7 @@ static ExprId element_fold(ElementContext *context, NodeId id, const ExprId *ind
   return sum;
 }
 
-// ---- contraction and indexing by data
+// ---- contraction and indexing by data -----------------------------------------------------------
 
 static void dot_index(const Node *node, const int8_t *pairs, int rank, int first_free, const ExprId *index,
                       const ExprId *contract, ExprId *from) {
@@ -437,7 +437,7 @@ static ExprId element_update(ElementContext *context, NodeId id, const ExprId *i
   return choose(context, condition, node->in[1], from, node->in[0], index);
 }
 
-// ---- all of them
+// ---- all of them --------------------------------------------------------------------------------
 
 static Rule *const rules[OP_COUNT] = {
 #define OP(enumerator, name, inputs, properties, type, gradient, lowering, meaning) element_##lowering,

@@ -76,7 +76,7 @@ typedef struct Fusing {
   uint32_t *visited, visit; // per node: stamp of the last walk over nodes
 } Fusing;
 
-// ---- groups.c
+// ---- groups.c -----------------------------------------------------------------------------------
 uint32_t group_new(Fusing *fusing, GroupKind kind);
 uint32_t group_find(const Fusing *fusing, uint32_t group); // what it was merged into
 Group *group_at(Fusing *fusing, uint32_t group);
@@ -88,7 +88,7 @@ void groups_merge(Fusing *fusing, uint32_t into, uint32_t from); // dependencies
 void homes_add(const Fusing *fusing, Homes *homes, uint32_t group);
 void homes_add_node(const Fusing *fusing, Homes *homes, NodeId id); // its home, or what it is made of
 
-// ---- measure.c: what it costs to compute a node where it is read
+// ---- measure.c: what it costs to compute a node where it is read --------------------------------
 typedef struct Measure {
   int ops;    // operations down to values in memory, as a tree where indices differ
   int cost;   // in simple operations
@@ -104,7 +104,7 @@ bool is_view(const Graph *graph, NodeId id);
 bool is_free(const Graph *graph, NodeId id);  // constants, sizes and indices: no memory, no work
 bool is_heavy(const Graph *graph, NodeId id); // computed once, in one place
 
-// ---- join.c
+// ---- join.c -------------------------------------------------------------------------------------
 void join(Fusing *fusing);
 bool made_from(const Fusing *fusing, NodeId id, uint32_t group); // is it, or anything below it, of the group?
 // Place of any node in a group's space, from members and externals below it.
@@ -119,7 +119,7 @@ bool try_group(Fusing *fusing, uint32_t group, NodeId id);
 // A group of its own as home, in the space of the node's type.
 uint32_t open_group(Fusing *fusing, NodeId id, GroupKind kind);
 
-// ---- keep.c
+// ---- keep.c -------------------------------------------------------------------------------------
 void keep(Fusing *fusing); // fills fusion->group by groups that store, numbered in order, and the reasons
 
 #endif

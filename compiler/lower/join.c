@@ -24,7 +24,7 @@ bool made_from(const Fusing *fusing, NodeId id, uint32_t group) {
   return homes->many;
 }
 
-// ---- places
+// ---- places -------------------------------------------------------------------------------------
 
 // What reads a value of another group may be computed again where that value is stored.
 static bool look_through(const Fusing *fusing, NodeId node, NodeId operand) {
@@ -122,7 +122,7 @@ bool place_fits(const Group *group, Place *place) {
   }
 }
 
-// ---- what a group reads and does
+// ---- what a group reads and does ----------------------------------------------------------------
 
 static bool add_leaf(Group *group, NodeId id) {
   for (int i = 0; i < group->leaf_count; i++)
@@ -185,7 +185,7 @@ uint32_t open_group(Fusing *fusing, NodeId id, GroupKind kind) {
   return number;
 }
 
-// ---- limits, tried on a copy and undone where one is passed
+// ---- limits, tried on a copy and undone where one is passed -------------------------------------
 
 static bool within_limits(Fusing *fusing, uint32_t id, NodeId node) {
   Group *group = fusing->groups[id];
@@ -212,7 +212,7 @@ static bool closes_circle(Fusing *fusing, const Homes *homes, uint32_t group) {
   return false;
 }
 
-// ---- merging two groups of rows that a node reads
+// ---- merging two groups of rows that a node reads -----------------------------------------------
 
 static void map_place(Place *place, const Space *from, const uint8_t *atoms) {
   if (!place_refresh(from, place)) return;
@@ -281,7 +281,7 @@ static bool merge_rows(Fusing *fusing, uint32_t into, uint32_t from, NodeId id) 
   return true;
 }
 
-// ---- elementwise nodes
+// ---- elementwise nodes --------------------------------------------------------------------------
 
 bool try_group(Fusing *fusing, uint32_t group, NodeId id) {
   Place place;
@@ -322,7 +322,7 @@ static bool try_join(Fusing *fusing, NodeId id) {
   return false;
 }
 
-// ---- reductions
+// ---- reductions ---------------------------------------------------------------------------------
 
 // Does the largest value that is read have its fastest axis among the reduced ones?
 static void vote_fastest(Fusing *fusing, Space *space, NodeId id, const Place *place, uint64_t reduced,
@@ -426,7 +426,7 @@ static void home_reduction(Fusing *fusing, NodeId id) {
   add_externals(fusing, number, node->in[0], &operand, LOOK_THROUGH);
 }
 
-// ---- all nodes
+// ---- all nodes ----------------------------------------------------------------------------------
 
 static GroupKind heavy_kind(const Fusing *fusing, const Node *node) {
   switch (node->op) {

@@ -46,7 +46,7 @@ static uint32_t home_of(const Keep *keep, NodeId id) {
 }
 static Group *group_of(const Keep *keep, uint32_t group) { return keep->fusing->groups[group]; }
 
-// ---- demands
+// ---- demands ------------------------------------------------------------------------------------
 
 static Demand *find_demand(Keep *keep, NodeId id, uint32_t group) {
   for (uint32_t i = keep->first[id]; i; i = keep->demands[i].next)
@@ -103,7 +103,7 @@ static void store(Keep *keep, NodeId id, Reason reason) {
   compute(keep, id, group, false, &keep->fusing->place[id]);
 }
 
-// ---- computing again
+// ---- computing again ----------------------------------------------------------------------------
 
 static bool stored_anyway(const Keep *keep, NodeId id) {
   uint32_t home = home_of(keep, id);
@@ -159,7 +159,7 @@ static bool needed_outside(Keep *keep, NodeId id, uint32_t home, bool *operand) 
   return outside;
 }
 
-// ---- nodes with a home
+// ---- nodes with a home --------------------------------------------------------------------------
 
 static Reason heavy_reason(const Node *node) {
   return node->op == OP_DOT ? REASON_CONTRACTION : REASON_REDUCTION;
@@ -182,7 +182,7 @@ static void keep_member(Keep *keep, NodeId id) {
   }
 }
 
-// ---- floating nodes
+// ---- floating nodes -----------------------------------------------------------------------------
 
 static bool group_has_room(const Keep *keep, uint32_t group, int more) {
   const Group *of = group_of(keep, group);
@@ -497,7 +497,7 @@ static void find_bases(Keep *keep) {
   }
 }
 
-// ---- order
+// ---- order --------------------------------------------------------------------------------------
 
 typedef struct Order {
   uint32_t *heap; // groups that can run, the one with the smallest key first

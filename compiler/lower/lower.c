@@ -7,7 +7,7 @@
 #include <limits.h>
 #include <string.h>
 
-// ---- the program
+// ---- the program --------------------------------------------------------------------------------
 
 static int add_buffer(Lowering *lowering, Buffer buffer) {
   Program *program = &lowering->out->program;
@@ -85,7 +85,7 @@ static int buffer_of_stored(Lowering *lowering, NodeId id) {
   return lowering->buffer[id];
 }
 
-// ---- kernels that are equal share a row
+// ---- kernels that are equal share a row ---------------------------------------------------------
 
 static KernelRow *find_row(const Lowering *lowering, const Kernel *kernel, uint64_t hash) {
   size_t mask = lowering->kernel_table_size - 1;
@@ -184,7 +184,7 @@ static void lower_group(Lowering *lowering, uint32_t group) {
   arena_free(arena);
 }
 
-// ---- copies
+// ---- copies -------------------------------------------------------------------------------------
 
 static void add_copy(Lowering *lowering, NodeId id, int from, int to) {
   Kernel *kernel = kernel_new(lowering->arena, "copy");
@@ -244,7 +244,7 @@ static void copy_outputs(Lowering *lowering) {
   }
 }
 
-// ---- all
+// ---- all ----------------------------------------------------------------------------------------
 
 static void prepare(Lowering *lowering) {
   size_t count = lowering->graph->count;

@@ -14,8 +14,7 @@
 #include "compiler/kernel/kernel.h"
 #include "runtime/program.h"
 
-// ---- fuse.c
-// ------------------------------------------------------------------------------------------------
+// ---- fuse.c -------------------------------------------------------------------------------------
 
 // What became of one node. Every value that stays in memory although its reader could have absorbed it has a
 // reason and a cost, printed by --explain=fusion.
@@ -50,8 +49,7 @@ void fusion_print(const Graph *graph, const Fusion *fusion, Text *text); // --em
 void fusion_explain(const Graph *graph, const Fusion *fusion, const Sources *sources,
                     const int64_t symbols[SYMBOL_COUNT], Text *text);
 
-// ---- lower.c
-// -------------------------------------------------------------------------------------------------
+// ---- lower.c ------------------------------------------------------------------------------------
 
 typedef struct Lowered {
   Program program;  // program.codes[i] is the code of kernels[i], its name and work filled, its entry not yet

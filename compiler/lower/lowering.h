@@ -57,18 +57,18 @@ static inline const Node *lowering_node(const Lowering *lowering, NodeId id) {
 }
 static inline bool is_reduction(Op op) { return op == OP_SUM || op == OP_REDMAX; }
 
-// ---- build.c
+// ---- build.c ------------------------------------------------------------------------------------
 void find_closure(Lowering *lowering, uint32_t group); // what the group computes and loads
 // The kernel of a group. context.node_of_buffer then says what its buffers are, until build_end.
 Kernel *build_kernel(Lowering *lowering, uint32_t group, Arena *arena);
 void build_end(Lowering *lowering);
 bool updates_fit(const Kernel *kernel); // each element of an update buffer is read where it is written
 
-// ---- collapse.c
+// ---- collapse.c ---------------------------------------------------------------------------------
 Kernel *kernel_copy(const Kernel *kernel, Arena *arena);
 Kernel *collapse(Kernel *kernel);
 
-// ---- names.c
+// ---- names.c ------------------------------------------------------------------------------------
 void kernel_name(const Lowering *lowering, uint32_t group, bool digits, Text *name);
 NameTable names_for(Arena *arena, size_t count); // room for so many
 const char *unique_name(Lowering *lowering, NameTable *table, const char *wanted);

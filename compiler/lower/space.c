@@ -34,7 +34,7 @@ bool space_add_type(Space *space, const Type *type, Place *place) {
   return true;
 }
 
-// ---- splitting atoms
+// ---- splitting atoms ----------------------------------------------------------------------------
 
 static bool append_whole(const Space *space, uint8_t atom, uint8_t *list, int *count) {
   if (space->atoms[atom].outer)
@@ -114,7 +114,7 @@ static bool partition(Space *space, const uint8_t *atoms, int count, const Axis 
   return count == 0;
 }
 
-// ---- comparing
+// ---- comparing ----------------------------------------------------------------------------------
 
 bool place_equal(const Space *space, Place *a, Place *b) {
   if (!place_refresh(space, a) || !place_refresh(space, b) || a->rank != b->rank) return false;
@@ -169,7 +169,7 @@ bool place_align(Space *a_space, Place *a, Space *b_space, Place *b, AtomPair *p
   }
 }
 
-// ---- from a node to its operands
+// ---- from a node to its operands ----------------------------------------------------------------
 
 static void copy_axis(Place *to, int i, const Place *from, int k) {
   to->counts[i] = from->counts[k];
@@ -263,7 +263,7 @@ bool place_near_operand(Space *space, const Graph *graph, NodeId id, const Place
   }
 }
 
-// ---- from an operand to the node
+// ---- from an operand to the node ----------------------------------------------------------------
 
 // New axes take the unused atoms of `fill` in order.
 static bool fill_new_axes(Space *space, const Node *node, uint64_t fill, Place *place) {

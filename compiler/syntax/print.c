@@ -155,7 +155,7 @@ static void expression(Text *text, const Ast *ast, int outer) {
   if (brackets) text_print(text, ")");
 }
 
-// ---- statements and declarations -------------------------------------------------------------------------
+// ---- statements and declarations ----------------------------------------------------------------
 
 static void indent(Text *text, int depth) { text_print(text, "%*s", 2 * depth, ""); }
 

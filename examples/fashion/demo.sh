@@ -24,7 +24,7 @@ step "captions and dialogues from the labels"
 step "1 of 4: the vision encoder learns by contrast against captions"
 $vlmc train models/clip.vlm --preset $size --stage contrast --data "$data" --out "$new/clip"
 step "2 of 4: the language model learns captions and dialogues as text"
-$vlmc train models/gpt.vlm --preset $size --stage text --data "$data" --out "$new/gpt" --tokenizer "$new/clip/tokenizer.json"
+$vlmc train models/gpt.vlm --preset $size --stage text --data "$data" --out "$new/gpt"
 step "3 of 4: pretrain: projection and last layer of the language model, on captions"
 $vlmc train models/vlm.vlm --preset $size --stage pretrain --data "$data" --out "$new/pretrain" \
   --from vision="$new/clip:vision" --from lm="$new/gpt"
@@ -34,7 +34,7 @@ trained=$(date +%s)
 
 step "questions about the 10,000 test pictures, answers generated freely, exact match"
 for split in test-footwear test-chinese test-describe test; do
-  $vlmc eval models/vlm.vlm --weights "$new/sft" --data "$data" --split $split --max-tokens 24 | tee "$new/$split.txt"
+  $vlmc eval models/vlm.vlm --weights "$new/sft" --data "$data" --split $split --max-tokens 32 | tee "$new/$split.txt"
 done
 $vlmc eval models/vlm.vlm --weights "$new/sft" --data "$data" --split sheet --sheet "$new/answers.png" --quiet >/dev/null
 

@@ -47,7 +47,7 @@ static void set_fact(Analysis *a, Moment *moment, int i, int j, Fact fact) {
   (*moment->facts)[i][j] = fact;
 }
 
-// ---- constants and comparisons --------------------------------------------------------------------------
+// ---- constants and comparisons ------------------------------------------------------------------
 
 // The operation on numbers that are known. False: not a number, or none of the dtype.
 static bool scalar(Op op, DType dtype, int count, const double *x, double *result) {
@@ -128,7 +128,7 @@ static void compare_indices(Analysis *a, const Node *node, Moment *y) {
         set_fact(a, y, i, j, comparison(node->op, slope[j], left->offset - right->offset));
 }
 
-// ---- elementwise ----------------------------------------------------------------------------------------
+// ---- elementwise --------------------------------------------------------------------------------
 
 static void affine_sum(const Moment *left, const Moment *right, double sign, Moment *y) {
   y->affine = left->affine && right->affine;
@@ -197,7 +197,7 @@ static void elementwise(Analysis *a, const Node *node, Moment *y) {
     }
 }
 
-// ---- what axes carry with them --------------------------------------------------------------------------
+// ---- what axes carry with them ------------------------------------------------------------------
 
 // Reaches, and facts about values that `keeps` says survive, along the axes that pass through.
 static void carry(Analysis *a, NodeId id, int input, bool keeps_all, double kept, Moment *y) {
@@ -245,7 +245,7 @@ static void drop_facts(Moment *y, int axis) {
     (*y->facts)[i][axis].known = (*y->facts)[axis][i].known = false;
 }
 
-// ---- views ----------------------------------------------------------------------------------------------
+// ---- views --------------------------------------------------------------------------------------
 
 // An element at a place that need not be there (in a shorter run it reads 0, or something else) depends on
 // that place, data or not.
@@ -362,7 +362,7 @@ static void split_merge(Analysis *a, NodeId id, Moment *y) {
   }
 }
 
-// ---- sums over positions --------------------------------------------------------------------------------
+// ---- sums over positions ------------------------------------------------------------------------
 
 static bool exact_offset(Extent extent, int64_t *offset) {
   *offset = extent.offset;
@@ -448,7 +448,7 @@ static void dot(Analysis *a, NodeId id, Moment *y) {
   }
 }
 
-// ---- indexing by data -----------------------------------------------------------------------------------
+// ---- indexing by data ---------------------------------------------------------------------------
 
 // Rows of positions may be picked at a fixed distance: x[b, t - 1].
 static void gather(Analysis *a, NodeId id, Moment *y) {
@@ -483,7 +483,7 @@ static void scatter(Analysis *a, NodeId id, Moment *y) {
     if (is_time(index->axes[i].extent)) report_sum(a, id);
 }
 
-// ---- sources --------------------------------------------------------------------------------------------
+// ---- sources ------------------------------------------------------------------------------------
 
 static void input(Analysis *a, const Node *node, Moment *y) {
   const Input *input = &a->graph->inputs[node->attributes.input];
@@ -525,7 +525,7 @@ static void source(Analysis *a, NodeId id, Moment *y) {
   }
 }
 
-// ---- all nodes ------------------------------------------------------------------------------------------
+// ---- all nodes ----------------------------------------------------------------------------------
 
 static void find_needed(const Graph *graph, Moment *moments) {
   for (size_t i = 0; i < graph->output_count; i++) moments[graph->outputs[i].node].needed = true;

@@ -63,7 +63,7 @@ static bool has_part(const Variant *variant, Part part) {
   return false;
 }
 
-// ---- what is wanted -------------------------------------------------------------------------------------
+// ---- what is wanted -----------------------------------------------------------------------------
 
 // The variant of a node with these parts, made where it is not there yet. Axes that are longer or shorter
 // than T are only had whole.
@@ -162,7 +162,7 @@ static void plan_node(Derivation *d, NodeId node) {
     if (!variant->planned) plan(d, node, variant); // wanted by the last position's
 }
 
-// ---- building -------------------------------------------------------------------------------------------
+// ---- building -----------------------------------------------------------------------------------
 
 static Extent seen_extent(Extent extent) {
   if (is_time(extent)) extent.symbol = SYMBOL_SEEN;
@@ -258,7 +258,7 @@ static void build(Derivation *d, NodeId id, Variant *variant) {
   }
 }
 
-// ---- results --------------------------------------------------------------------------------------------
+// ---- results ------------------------------------------------------------------------------------
 
 static void result_parts(const Derivation *d, NodeId node, bool last_only, uint8_t *parts) {
   const Type *type = old_type(d, node);

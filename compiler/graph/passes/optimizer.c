@@ -49,7 +49,7 @@ static NodeId number_like(Graph *graph, double value, NodeId model) {
   return graph_like(graph, graph_constant(graph, value, graph_type(graph, model)->dtype), model);
 }
 
-// ---- norm and clipping ----------------------------------------------------------------------------------
+// ---- norm and clipping --------------------------------------------------------------------------
 
 // Sum of squares in two steps, over all axes but the first and then over that: the first step has as many
 // independent rows as the parameter, and the order of all sums is fixed. The `stop` between them keeps them
@@ -85,7 +85,7 @@ static void clip_gradients(Graph *graph, const Updates *updates, double clip) {
   }
 }
 
-// ---- the rule -------------------------------------------------------------------------------------------
+// ---- the rule -----------------------------------------------------------------------------------
 
 // The rule's values of rank 0 that no parameter enters are built once and shared: with decay (parameters of
 // two and more axes) and with decay 0 (biases and norms).
@@ -224,7 +224,7 @@ static void apply_updates(Graph *graph, const Graph *rule, const Updates *update
   graph->origin = 0;
 }
 
-// ---- accumulation ---------------------------------------------------------------------------------------
+// ---- accumulation -------------------------------------------------------------------------------
 
 static NodeId accumulated(Graph *graph, const Update *update) {
   Type type = update->type;

@@ -18,8 +18,7 @@
 // Simplifies and appends; `given` as for graph_append.
 static NodeId make(Graph *graph, Op op, const NodeId *in, Attributes attributes, const Type *given);
 
-// ---- looking at operands
-// -----------------------------------------------------------------------------------------
+// ---- looking at operands ------------------------------------------------------------------------
 
 static const Node *node_of(const Graph *graph, NodeId id) { return &graph->nodes[id]; }
 
@@ -72,8 +71,7 @@ static NodeId with_axes(Graph *graph, NodeId x, uint32_t mask, const Type *type)
   return make(graph, OP_ARRANGE, &x, attributes, type);
 }
 
-// ---- elementwise
-// -------------------------------------------------------------------------------------------------
+// ---- elementwise --------------------------------------------------------------------------------
 
 // Is the number the same in this dtype?
 static bool representable(double number, DType dtype) {
@@ -234,8 +232,7 @@ static NodeId simplify_identity(Graph *graph, Op op, const NodeId *in, const Typ
   }
 }
 
-// ---- views
-// ---------------------------------------------------------------------------------------------------------
+// ---- views --------------------------------------------------------------------------------------
 
 static NodeId simplify_arrange(Graph *graph, NodeId x, Attributes attributes, const Type *given) {
   Node inner = *node_of(graph, x);
@@ -285,8 +282,7 @@ static NodeId simplify_pad(Graph *graph, NodeId x, const Attributes *attributes,
   return nothing ? x : 0;
 }
 
-// ---- reductions
-// ----------------------------------------------------------------------------------------------------
+// ---- reductions ---------------------------------------------------------------------------------
 
 // The axes of `outer`, which counts what `inner` left, in the numbering before `inner`.
 static uint32_t axes_before(uint32_t inner, uint32_t outer) {
@@ -359,8 +355,7 @@ static NodeId simplify_reduce(Graph *graph, Op op, NodeId x, uint32_t axes) {
   return found ? found : reduce_single(graph, op, x, axes);
 }
 
-// ---- all of it
-// -----------------------------------------------------------------------------------------------------
+// ---- all of it ----------------------------------------------------------------------------------
 
 static NodeId try_rules(Graph *graph, Op op, const NodeId *in, Attributes attributes, const Type *given) {
   switch (op) {
