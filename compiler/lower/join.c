@@ -340,6 +340,7 @@ static void vote_fastest(Fusing *fusing, Space *space, NodeId id, const Place *p
   }
   for (int k = 0; k < op_table[node_at(fusing, id)->op].inputs; k++) {
     Place operand;
+    if (node_at(fusing, id)->op == OP_GATHER && k) continue; // where, not what
     if (place_near_operand(space, fusing->graph, id, place, k, &operand))
       vote_fastest(fusing, space, node_at(fusing, id)->in[k], &operand, reduced, depth + 1, votes);
   }

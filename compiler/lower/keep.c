@@ -18,7 +18,9 @@ enum {
   BROADCAST_COST = 3,  // per element of a much larger value
   AGAIN_COST = 60,     // a forward value in the backward part
   AGAIN_OPS = 32,
-  SMALL_SHARE = 8 // this many times smaller counts as small
+  RECENT_LATE = 4,
+  SMALL_WORK = 1 << 17, // less in all is not worth a launch
+  SMALL_SHARE = 8       // this many times smaller counts as small
 };
 
 typedef struct Demand {
@@ -32,11 +34,11 @@ typedef struct Keep {
   Fusing *fusing;
   Demand *demands; // demands[0] is unused
   size_t demand_count, demand_capacity;
-  uint32_t *first;   // per node
-  NodeId *base;      // per group: the member that others are computed again from, or 0
-  bool *outside;     // per node: read by another group than its home
-  uint32_t *scalars; // groups of rank 0, which share kernels
-  size_t scalar_count, scalar_capacity;
+  uint32_t *first; // per node
+  NodeId *base;    // per group: the member that others are computed again from, or 0
+  bool *outside;   // per node: read by another group than its home
+  NodeId *late;    // nodes that opened a group in this sweep
+  size_t late_count, late_capacity;
 } Keep;
 
 static const Node *node_at(const Keep *keep, NodeId id) { return &keep->fusing->graph->nodes[id]; }
@@ -230,17 +232,36 @@ static uint32_t find_host(Keep *keep, NodeId id, Place *place) {
   return best;
 }
 
-// Numbers of rank 0 are computed together.
-static uint32_t find_scalars(Keep *keep, NodeId id) {
+static bool same_extents(const Type *a, const Type *b) {
+  if (a->rank != b->rank) return false;
+  for (int i = 0; i < a->rank; i++)
+    if (!extent_equal(a->axes[i].extent, b->axes[i].extent)) return false;
+  return true;
+}
+
+static bool shares_operand(Keep *keep, NodeId id, uint32_t group) {
+  for (int k = 0; k < inputs_of(keep, id); k++) {
+    NodeId in = node_at(keep, id)->in[k];
+    if (!is_free(keep->fusing->graph, in) && find_demand(keep, in, group)) return true;
+  }
+  return false;
+}
+
+// One of the latest groups over the same axes, if they have something to share: a launch is saved, and for
+// numbers of rank 0 that is all there is.
+static uint32_t find_sibling(Keep *keep, NodeId id) {
   const Homes *homes = &keep->fusing->homes[id];
-  for (size_t i = keep->scalar_count; i-- > 0 && i + 4 >= keep->scalar_count;) {
-    uint32_t group = keep->scalars[i];
-    bool fits = group_of(keep, group)->stores < GROUP_MAX_STORES &&
+  const Type *type = &node_at(keep, id)->type;
+  for (size_t i = keep->late_count; i-- > 0 && i + RECENT_LATE >= keep->late_count;) {
+    uint32_t group = home_of(keep, keep->late[i]);
+    bool fits = same_extents(type, &node_at(keep, keep->late[i])->type) &&
+                (!type->rank || shares_operand(keep, id, group)) &&
+                group_of(keep, group)->stores < GROUP_MAX_STORES &&
                 group_has_room(keep, group, 1 + homes->count + inputs_of(keep, id));
     for (uint32_t d = keep->first[id]; d && fits; d = keep->demands[d].next)
-      fits = keep->demands[d].group == group || !group_depends(keep->fusing, group, keep->demands[d].group);
+      fits = keep->demands[d].group != group && !group_depends(keep->fusing, group, keep->demands[d].group);
     for (int k = 0; k < homes->count && fits; k++) fits = !group_depends(keep->fusing, homes->list[k], group);
-    if (fits) return group;
+    if (fits) return keep->late[i];
   }
   return 0;
 }
@@ -253,9 +274,8 @@ static void set_home(Keep *keep, NodeId id, uint32_t group, const Place *place) 
 }
 
 static void open_late(Keep *keep, NodeId id) {
-  uint32_t group = open_group(keep->fusing, id, KIND_MAP);
-  if (!node_at(keep, id)->type.rank)
-    ARENA_PUSH(keep->fusing->arena, keep->scalars, keep->scalar_count, keep->scalar_capacity, group);
+  open_group(keep->fusing, id, KIND_MAP);
+  ARENA_PUSH(keep->fusing->arena, keep->late, keep->late_count, keep->late_capacity, id);
 }
 
 // A view that must be stored beside the value that it shows.
@@ -269,10 +289,12 @@ static bool join_origin(Keep *keep, NodeId id) {
 static void materialise(Keep *keep, NodeId id, Reason reason) {
   Place place = {.known = true};
   uint32_t group = find_host(keep, id, &place);
+  NodeId sibling = group ? 0 : find_sibling(keep, id);
   if (group) {
     set_home(keep, id, group, &place);
-  } else if (!node_at(keep, id)->type.rank && (group = find_scalars(keep, id))) {
-    set_home(keep, id, group, &(Place){.known = true});
+  } else if (sibling) {
+    place = keep->fusing->place[sibling];
+    set_home(keep, id, home_of(keep, sibling), &place);
   } else if (!join_origin(keep, id)) {
     open_late(keep, id);
   }
@@ -294,8 +316,9 @@ static double group_weight(const Keep *keep, uint32_t group) {
 
 // Is a small value computed again and again for the elements of a much larger one? What does not change along
 // the fastest axis is not: it is computed once per row. Contractions have no such place for it.
-static bool repeated(Keep *keep, NodeId id, const Demand *by) {
+static bool repeated(Keep *keep, NodeId id, const Demand *by, int cost) {
   const Group *group = group_of(keep, by->group);
+  if (group_weight(keep, by->group) * cost < SMALL_WORK) return false;
   if (node_weight(keep->fusing->graph, id) * SMALL_SHARE > group_weight(keep, by->group)) return false;
   Place place = by->place;
   if (group->kind == KIND_DOT || !node_at(keep, id)->type.rank || !place_refresh(&group->space, &place))
@@ -318,7 +341,7 @@ static Reason reason_to_store(Keep *keep, NodeId id) {
     if (!own && !group_has_room(keep, by->group, fresh_inputs(keep, id, by->group) - 1)) return REASON_LIMIT;
     if (view && node_at(keep, id)->op != OP_CONCAT) continue;
     if (by->operand && (!work.plain || work.cost > OPERAND_COST || work.large > 1)) return REASON_BARRIER;
-    if (work.cost > BROADCAST_COST && repeated(keep, id, by)) return REASON_READERS;
+    if (work.cost > BROADCAST_COST && repeated(keep, id, by, work.cost)) return REASON_READERS;
   }
   if (view || groups < 2) return REASON_NONE;
   bool cheap = work.large ? work.large == 1 && work.cost <= SHARED_COST : work.cost <= SHARED_NO_READ;
