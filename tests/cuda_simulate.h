@@ -80,8 +80,10 @@ static inline void check_case(void *handle, const Case *test, const int64_t *sym
   sample_data_free(&got);
 }
 
-static inline void add_case(Case *test, Text *functions) {
-  cuda_function(test->kernel, NULL, functions, &test->shape);
+// `likely`: sizes that the schedule is chosen for, or NULL.
+static inline void add_case(Case *test, const int64_t *likely, Text *functions) {
+  EmitOptions options = {.symbols = likely};
+  cuda_function(test->kernel, &options, functions, &test->shape);
   text_print(functions, "SIMULATE(kernel_%s)\n\n", test->kernel->name);
 }
 

@@ -60,17 +60,19 @@ typedef struct Kernels {
   Arena *arena;
   Kernel *list[MAX_KERNELS];
   uint64_t hashes[MAX_KERNELS];
+  const int64_t *likely[MAX_KERNELS]; // the program's sizes
   int count;
   Compiler *compilers[WANTED_COUNT];
 } Kernels;
 
-static void add_kernel(Kernels *kernels, Kernel *kernel) {
+static void add_kernel(Kernels *kernels, Kernel *kernel, const int64_t *likely) {
   uint64_t hash = kernel_hash(kernel);
   for (int i = 0; i < kernels->count; i++)
     if (kernels->hashes[i] == hash && kernel_same_code(kernels->list[i], kernel)) return;
   if (kernels->count == MAX_KERNELS) return;
   kernel->name = arena_print(kernels->arena, "k%d_%s", kernels->count, kernel->name);
   kernels->hashes[kernels->count] = hash;
+  kernels->likely[kernels->count] = likely;
   kernels->list[kernels->count++] = kernel;
 }
 
@@ -94,7 +96,7 @@ static void add_program(Kernels *kernels, int number, bool small) {
   const Unit *unit = compiler ? compiler_unit_until(compiler, of->kind, "lower") : NULL;
   CHECK(unit, "%s %s: %s", of->model, program_names[of->kind], compiler ? compiler_errors(compiler) : "");
   for (size_t i = 0; unit && i < unit->lowered.kernel_count; i++)
-    add_kernel(kernels, unit->lowered.kernels[i]);
+    add_kernel(kernels, unit->lowered.kernels[i], unit->symbols);
 }
 
 static Kernels *collect(bool small) {
@@ -117,7 +119,7 @@ static void test_simulated(const char *folder) {
   Text functions = {0};
   for (int i = 0; i < kernels->count; i++) {
     cases[i].kernel = kernels->list[i];
-    add_case(&cases[i], &functions);
+    add_case(&cases[i], kernels->likely[i], &functions);
   }
   void *handle = build_cases(kernels->arena, folder, "models", &functions);
   for (int i = 0; handle && i < kernels->count; i++) {

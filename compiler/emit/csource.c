@@ -13,21 +13,19 @@ enum { IN_PLACE = 90 }; // longest text of a value that is used once and stands 
 
 // ---- names --------------------------------------------------------------------------------------
 
-// Words of both languages, and functions that the columns of ops.def call.
+// Words of both languages, what the columns of ops.def call, and the run-time sizes. Other functions may be
+// hidden by a parameter of their name.
 static const char *const reserved[] = {
-    "auto",     "bool",     "break",    "case",      "char",     "class",   "const",  "continue",
-    "default",  "delete",   "do",       "double",    "else",     "enum",    "extern", "float",
-    "for",      "goto",     "if",       "inline",    "int",      "long",    "new",    "operator",
-    "private",  "public",   "register", "restrict",  "return",   "short",   "signed", "sizeof",
-    "static",   "struct",   "switch",   "template",  "this",     "typedef", "union",  "unsigned",
-    "using",    "void",     "volatile", "while",     "fabsf",    "expf",    "logf",   "sqrtf",
-    "rsqrtf",   "sinf",     "cosf",     "tanhf",     "erff",     "floorf",  "powf",   "rintf",
-    "blockIdx", "blockDim", "gridDim",  "threadIdx", "INFINITY", "NAN",     "main",   "asm",
-    "half",     "true",     "false",    "namespace", "or",       "and",     "not",    "xor",
-    "log",      "exp",      "sin",      "cos",       "tan",      "pow",     "abs",    "min",
-    "max",      "floor",    "round",    "sqrt",      "y0",       "y1",      "yn",     "j0",
-    "j1",       "jn",       "B",        "T",         "P",        "S",       "gamma",  "remainder",
-    "index",    "div",      "time",
+    "auto",     "bool",    "break",     "case",     "char",   "class",   "const",  "continue",
+    "default",  "delete",  "do",        "double",   "else",   "enum",    "extern", "float",
+    "for",      "goto",    "if",        "inline",   "int",    "long",    "new",    "operator",
+    "private",  "public",  "register",  "restrict", "return", "short",   "signed", "sizeof",
+    "static",   "struct",  "switch",    "template", "this",   "typedef", "union",  "unsigned",
+    "using",    "void",    "volatile",  "while",    "asm",    "true",    "false",  "namespace",
+    "or",       "and",     "not",       "xor",      "fabsf",  "expf",    "logf",   "sqrtf",
+    "rsqrtf",   "sinf",    "cosf",      "tanhf",    "erff",   "floorf",  "powf",   "blockIdx",
+    "blockDim", "gridDim", "threadIdx", "INFINITY", "NAN",    "B",       "T",      "P",
+    "S",
 };
 
 // Words of the loops that cuda*.c write around expressions.
@@ -54,6 +52,7 @@ static const char *identifier(CSource *c, const char *base) {
   char *copy = arena_print(c->arena, "%s%s", isdigit((unsigned char)*base) ? "_" : "", base);
   for (char *at = copy; *at; at++)
     if (!isalnum((unsigned char)*at)) *at = '_';
+  for (size_t end = strlen(copy); end > 1 && copy[end - 1] == '_'; end--) copy[end - 1] = 0; // "T'" is T
   return copy;
 }
 
@@ -67,6 +66,14 @@ static const char *fresh(CSource *c, const char *base, int number) {
 
 const char *csource_name(CSource *c, const char *base) { return fresh(c, base, 0); }
 const char *csource_variable(CSource *c, const char *base) { return fresh(c, base, 1); }
+
+// In small letters: large ones are run-time sizes.
+const char *csource_axis(CSource *c, int axis) {
+  if (c->axis_name[axis]) return c->axis_name[axis];
+  char *copy = arena_copy(c->arena, c->kernel->axes[axis].name, strlen(c->kernel->axes[axis].name));
+  for (char *at = copy; *at; at++) *at = (char)tolower((unsigned char)*at);
+  return c->axis_name[axis] = csource_name(c, copy);
+}
 
 // ---- begin and end ------------------------------------------------------------------------------
 
@@ -83,7 +90,8 @@ static void count_uses(CSource *c) {
   }
 }
 
-void csource_begin(CSource *c, Arena *arena, Kernel *kernel, bool cuda) {
+void csource_begin(CSource *c, Arena *arena, Kernel *original, bool cuda) {
+  Kernel *kernel = kernel_share(arena, original);
   *c = (CSource){.arena = arena, .kernel = kernel, .cuda = cuda, .indent = 1};
   c->reached = ARENA_ARRAY(arena, bool, kernel->expr_count);
   c->uses = ARENA_ARRAY(arena, uint32_t, kernel->expr_count);
@@ -93,7 +101,6 @@ void csource_begin(CSource *c, Arena *arena, Kernel *kernel, bool cuda) {
   count_uses(c);
   c->function = csource_name(c, arena_print(arena, "kernel_%s", kernel->name));
   for (int i = 0; i < kernel->buffer_count; i++) c->buffer_name[i] = csource_name(c, kernel->buffers[i].name);
-  for (int i = 0; i < kernel->axis_count; i++) c->axis_name[i] = csource_name(c, kernel->axes[i].name);
 }
 
 void csource_end(CSource *c) { text_free(&c->body); }
@@ -468,17 +475,29 @@ void csource_hoist(CSource *c, ExprId id, uint32_t axes) {
 // ---- loops and stores ---------------------------------------------------------------------------
 
 void csource_loop(CSource *c, int axis) {
-  const char *name = c->axis_name[axis];
+  const char *name = csource_axis(c, axis);
   csource_open(c, "for (long long %s = 0; %s < %s; %s++)", name, name,
                csource_extent(c, c->kernel->axes[axis].extent), name);
   c->axis_value[axis] = name;
+}
+
+void csource_stride(CSource *c, uint32_t axes, const char *base, const char *start, const char *step) {
+  bool one = axes && !(axes & (axes - 1));
+  int axis = one ? __builtin_ctz(axes) : 0;
+  const char *name = one ? csource_axis(c, axis) : csource_name(c, base);
+  csource_open(c, "for (long long %s = %s; %s < %s; %s += %s)", name, start, name, csource_product(c, axes),
+               name, step);
+  if (one)
+    c->axis_value[axis] = name;
+  else if (axes)
+    csource_split(c, axes, name);
 }
 
 void csource_split(CSource *c, uint32_t axes, const char *linear) {
   for (int axis = c->kernel->axis_count; axis-- > 0;) {
     if (!(axes >> axis & 1)) continue;
     axes &= ~(1u << axis);
-    const char *name = csource_name(c, c->kernel->axes[axis].name);
+    const char *name = csource_axis(c, axis);
     const char *extent = csource_extent(c, c->kernel->axes[axis].extent);
     const char *value = axes ? arena_print(c->arena, "%s %% %s", linear, extent) : linear;
     csource_line(c, "const long long %s = %s;", name, value);

@@ -42,6 +42,7 @@ void csource_line(CSource *c, const char *format, ...) __attribute__((format(pri
 void csource_open(CSource *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void csource_close(CSource *c);
 const char *csource_name(CSource *c, const char *base);     // a fresh identifier like `base`
+const char *csource_axis(CSource *c, int axis);             // what an axis' value is called
 const char *csource_variable(CSource *c, const char *base); // likewise, numbered from 1
 
 const char *csource_extent(CSource *c, Extent extent);   // "768", "T", "(T + 1)"
@@ -65,6 +66,9 @@ const char *csource_initial(const CSource *c, const Expr *reduction); // what a 
 const char *csource_accumulate(CSource *c, const Expr *reduction, const char *total, const char *value);
 // Values of an index written as one number (row-major over `axes`, ascending): defines each axis.
 void csource_split(CSource *c, uint32_t axes, const char *linear);
+// Opens a loop over the product of some axes from `start` on in steps, and defines each axis; the counter is
+// the axis where there is one, else called like `base`.
+void csource_stride(CSource *c, uint32_t axes, const char *base, const char *start, const char *step);
 
 // Groups of stores, as bit masks of their numbers: those of `among` that run over just these axes; what all
 // of them share and does not depend on `axes`; their values, then their writes.

@@ -76,15 +76,28 @@ void csource_comment(CSource *c, const EmitOptions *options, const char *schedul
 
 // ---- parameters: the buffers in order, then the run-time sizes ----------------------------------
 
+enum { LINE = 100 };
+
+static void parameter(Text *out, size_t *start, const char *text, bool last) {
+  if (out->length - *start + strlen(text) > LINE) {
+    text_print(out, "\n    ");
+    *start = out->length;
+  }
+  text_print(out, "%s%s", text, last ? "" : ", ");
+}
+
 void csource_parameters(CSource *c, Text *out) {
+  size_t start = out->length;
+  while (start && out->bytes[start - 1] != '\n') start--;
   for (int i = 0; i < c->kernel->buffer_count; i++) {
     const KernelBuffer *buffer = &c->kernel->buffers[i];
-    text_print(out, "%s%s *%s %s, ", buffer->use == BUFFER_READ ? "const " : "",
-               c->cuda ? dtype_cuda(buffer->dtype) : dtype_c(buffer->dtype),
-               c->cuda ? "__restrict__" : "restrict", c->buffer_name[i]);
+    const char *text = arena_print(c->arena, "%s%s *%s %s", buffer->use == BUFFER_READ ? "const " : "",
+                                   c->cuda ? dtype_cuda(buffer->dtype) : dtype_c(buffer->dtype),
+                                   c->cuda ? "__restrict__" : "restrict", c->buffer_name[i]);
+    parameter(out, &start, text, false);
   }
   for (int i = 1; i < SYMBOL_COUNT; i++)
-    text_print(out, "%slong long %s", i > 1 ? ", " : "", symbol_names[i]);
+    parameter(out, &start, arena_print(c->arena, "long long %s", symbol_names[i]), i + 1 == SYMBOL_COUNT);
 }
 
 // ---- helpers: where C and CUDA spell alike but for the words in front, one text serves both

@@ -41,8 +41,9 @@ bool cuda_column(CudaKernel *k) {
                csource_product(c, outer));
   csource_line(c, "const long long column = tile %% tiles * 32 + threadIdx.x %% 32;");
   // Threads beyond the last column repeat it, so that all come by the barriers; they store nothing.
-  csource_line(c, "const long long %s = column < %s ? column : %s - 1;", c->axis_name[axis], extent, extent);
-  c->axis_value[axis] = c->axis_name[axis];
+  csource_line(c, "const long long %s = column < %s ? column : %s - 1;", csource_axis(c, axis), extent,
+               extent);
+  c->axis_value[axis] = csource_axis(c, axis);
   if (outer) csource_split(c, outer, "tile / tiles");
   cuda_team_begin(k, (Team){"walker", "16", "column", false, kept, true});
   csource_hoist_group(c, every, 0);

@@ -12,10 +12,11 @@
 #include <string.h>
 
 enum {
-  DEPTH = 8,
-  EACH = 8,
-  PAD = 4
-}; // k steps of a slice; results of a thread, squared; floats between rows
+  DEPTH = 8,   // k steps of a slice
+  EACH = 8,    // results of a thread, squared
+  PAD = 4,     // floats between the rows of a tile
+  FEW_ROWS = 8 // fewer are no work for tiles
+};             // k steps of a slice; results of a thread, squared; floats between rows
 
 // One operand and how it comes in: `outer` are its row (or column) axes.
 typedef struct Side {
@@ -54,14 +55,10 @@ static bool fits(const Kernel *kernel, const DotAxes *axes) {
 
 // 128 where there is that much to do and little of the last tile is wasted, as far as one knows; the matrices
 // of a batch are taken to be small.
-static int tile_size(const Kernel *kernel, uint32_t axes, bool batched) {
-  int64_t steps = 1;
-  for (int i = 0; i < kernel->axis_count; i++) {
-    if (!(axes >> i & 1)) continue;
-    if (!extent_is_constant(kernel->axes[i].extent)) return batched ? 64 : 128;
-    steps *= kernel->axes[i].extent.offset;
-    if (steps > 512) return 128;
-  }
+static int tile_size(const CudaKernel *k, uint32_t axes, bool batched) {
+  int64_t steps = cuda_steps(k, axes);
+  if (steps < 0) return batched ? 64 : 128;
+  if (steps > 512) return 128;
   return (steps + 127) / 128 * 128 > (steps + 63) / 64 * 64 ? 64 : 128;
 }
 
@@ -114,7 +111,8 @@ static const char *array_of(CSource *c, const Side *side, const char *what) {
 static void bind_slots(CSource *c, const Side *side, uint32_t axes) {
   for (int axis = 0; axis < c->kernel->axis_count; axis++)
     if (axes >> axis & 1)
-      c->axis_value[axis] = arena_print(c->arena, "(long long)%s_%s[slot]", side->name, c->axis_name[axis]);
+      c->axis_value[axis] =
+          arena_print(c->arena, "(long long)%s_%s[slot]", side->name, csource_axis(c, axis));
 }
 
 static void unbind(CSource *c, uint32_t axes) {
@@ -124,7 +122,7 @@ static void unbind(CSource *c, uint32_t axes) {
 
 static void declare_slots(CSource *c, const Side *side, uint32_t axes) {
   for (int axis = 0; axis < c->kernel->axis_count; axis++)
-    if (axes >> axis & 1) csource_line(c, "int %s_%s[%d];", side->name, c->axis_name[axis], side->slots);
+    if (axes >> axis & 1) csource_line(c, "int %s_%s[%d];", side->name, csource_axis(c, axis), side->slots);
 }
 
 // The largest parts of the operand that hold a load and do not depend on k.
@@ -160,7 +158,7 @@ static void prepare_side(Dot *dot, Side *side) {
   if (side->outer) csource_split(c, side->outer, "safe_row");
   for (int axis = 0; axis < c->kernel->axis_count; axis++)
     if (side->outer >> axis & 1)
-      csource_line(c, "%s_%s[slot] = (int)%s;", side->name, c->axis_name[axis], c->axis_value[axis]);
+      csource_line(c, "%s_%s[slot] = (int)%s;", side->name, csource_axis(c, axis), c->axis_value[axis]);
   for (int i = 0; i < side->kept_count; i++)
     csource_line(c, "%s_kept%d[slot] = %s;", side->name, i, csource_value(c, side->kept[i]));
   csource_close(c);
@@ -179,7 +177,7 @@ static void prepare_steps(Dot *dot, Side *side) {
   csource_split(c, dot->contract, "step");
   for (int axis = 0; axis < c->kernel->axis_count; axis++)
     if (dot->contract >> axis & 1)
-      csource_line(c, "%s_%s[slot] = (int)%s;", side->name, c->axis_name[axis], c->axis_value[axis]);
+      csource_line(c, "%s_%s[slot] = (int)%s;", side->name, csource_axis(c, axis), c->axis_value[axis]);
   csource_close(c);
   unbind(c, dot->contract);
 }
@@ -189,14 +187,14 @@ static void count_on(Dot *dot, const Side *side) {
   uint32_t left = dot->contract;
   const char *add = arena_print(c->arena, "%d", DEPTH);
   int axis = 31 - __builtin_clz(left);
-  csource_line(c, "%s_%s[slot] += %s;", side->name, c->axis_name[axis], add);
+  csource_line(c, "%s_%s[slot] += %s;", side->name, csource_axis(c, axis), add);
   for (left &= ~(1u << axis); left; left &= ~(1u << axis)) {
     int faster = axis;
     axis = 31 - __builtin_clz(left);
     const char *extent = csource_extent(c, c->kernel->axes[faster].extent);
     csource_line(c, "while (%s_%s[slot] >= %s) %s_%s[slot] -= %s, %s_%s[slot]++;", side->name,
-                 c->axis_name[faster], extent, side->name, c->axis_name[faster], extent, side->name,
-                 c->axis_name[axis]);
+                 csource_axis(c, faster), extent, side->name, csource_axis(c, faster), extent, side->name,
+                 csource_axis(c, axis));
   }
 }
 
@@ -328,6 +326,16 @@ static void tiles(Dot *dot) {
   csource_close(c);
 }
 
+// Few rows (a step of decoding): tiles would be empty, so each result is a sum by a team of threads, along
+// whichever way the weights lie in memory.
+static bool few_rows(CudaKernel *k, Dot *dot, const Expr *expr) {
+  int64_t steps = cuda_steps(k, dot->axes.rows);
+  if (steps < 0 || steps >= FEW_ROWS) return false;
+  bool along = contiguous_along_k(k->c.kernel, expr->in[1], dot->contract, dot->axes.columns);
+  if (along || !cuda_column(k)) cuda_row(k);
+  return true;
+}
+
 bool cuda_dot(CudaKernel *k) {
   CSource *c = &k->c;
   const Kernel *kernel = c->kernel;
@@ -335,8 +343,9 @@ bool cuda_dot(CudaKernel *k) {
   if (!fits(kernel, &dot.axes)) return false;
   const Expr *expr = &kernel->exprs[dot.axes.dot];
   dot.contract = dot.axes.contract;
-  int rows = tile_size(kernel, dot.axes.rows, dot.axes.batch);
-  int columns = tile_size(kernel, dot.axes.columns, dot.axes.batch);
+  if (few_rows(k, &dot, expr)) return true;
+  int rows = tile_size(k, dot.axes.rows, dot.axes.batch);
+  int columns = tile_size(k, dot.axes.columns, dot.axes.batch);
   dot.threads = k->threads = rows / EACH * (columns / EACH);
   set_side(&dot, &dot.sides[0], "left", expr->in[0], dot.axes.rows, rows);
   set_side(&dot, &dot.sides[1], "right", expr->in[1], dot.axes.columns, columns);

@@ -32,6 +32,8 @@ typedef struct CudaKernel {
   Work work;
   int threads;          // of a block
   const char *schedule; // one line of words for the comment
+  const int64_t
+      *likely; // run-time sizes that the schedule is chosen for; NULL: not known. Any sizes compute right
   Team team;
 } CudaKernel;
 
@@ -45,6 +47,8 @@ void cuda_function(Kernel *kernel, const EmitOptions *options, Text *out, CudaSh
 void cuda_helpers(const char *functions, Text *out);
 void cuda_source(Kernel *kernel, const EmitOptions *options, Text *out, CudaShape *shape); // both
 
+// Steps of a product of axes at the likely sizes; -1: not known.
+int64_t cuda_steps(const CudaKernel *k, uint32_t axes);
 // Blocks for the product of these axes, `each` steps of it to a block.
 void cuda_work(Work *work, const Kernel *kernel, uint32_t axes, int64_t each);
 

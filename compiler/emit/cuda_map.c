@@ -96,8 +96,8 @@ static void write_lanes(CSource *c, uint32_t group, int axis, const char *first)
   }
   csource_line(c, "#pragma unroll");
   csource_open(c, "for (int lane = 0; lane < %d; lane++)", LANES);
-  csource_line(c, "const long long %s = %s + lane;", c->axis_name[axis], first);
-  c->axis_value[axis] = c->axis_name[axis];
+  csource_line(c, "const long long %s = %s + lane;", csource_axis(c, axis), first);
+  c->axis_value[axis] = csource_axis(c, axis);
   for (int i = 0; i < kernel->store_count; i++)
     if (group >> i & 1) values[i] = csource_value(c, kernel->stores[i].value);
   for (int i = 0; i < kernel->store_count; i++)
@@ -117,7 +117,7 @@ static void four_elements(CudaKernel *k, uint32_t group, uint32_t axes) {
   int64_t chunks = c->kernel->axes[axis].extent.offset / LANES;
   uint32_t outer = axes & ~(1u << axis);
   const char *i = csource_name(c, "i"),
-             *first = csource_name(c, arena_print(c->arena, "%s_first", c->axis_name[axis]));
+             *first = csource_name(c, arena_print(c->arena, "%s_first", csource_axis(c, axis)));
   const char *rows = csource_product(c, outer);
   csource_open(c,
                "for (long long %s = blockIdx.x * %dll + threadIdx.x; %s < %s * %" PRId64
@@ -135,10 +135,7 @@ static void one_element(CudaKernel *k, uint32_t group, uint32_t axes) {
   if (!axes) {
     csource_open(c, "if (blockIdx.x == 0 && threadIdx.x == 0)");
   } else {
-    const char *i = csource_name(c, "i");
-    csource_open(c, "for (long long %s = blockIdx.x * %dll + threadIdx.x; %s < %s; %s += gridDim.x * %dll)",
-                 i, THREADS, i, csource_product(c, axes), i, THREADS);
-    csource_split(c, axes, i);
+    csource_stride(c, axes, "i", "blockIdx.x * 256ll + threadIdx.x", "gridDim.x * 256ll");
   }
   csource_stores(c, group);
   csource_close(c);

@@ -72,9 +72,7 @@ static void test_steps(CSource *c, const Store *store, const bool *owned, const 
 static void add_hits(CSource *c, const Store *store, const bool *owned, const char **coordinates,
                      uint32_t scanned, uint32_t along) {
   const KernelBuffer *buffer = &c->kernel->buffers[store->buffer];
-  csource_open(c, "for (long long place = threadIdx.x; place < %s; place += %d)", csource_product(c, along),
-               THREADS);
-  if (along) csource_split(c, along, "place");
+  csource_stride(c, along, "place_1", "threadIdx.x", "256");
   const char *offset = NULL;
   for (int i = 0; i < buffer->rank; i++) {
     const char *at = owned[i] ? csource_value(c, store->index[i]) : coordinates[i];

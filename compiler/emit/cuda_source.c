@@ -33,6 +33,19 @@ void cuda_work(Work *work, const Kernel *kernel, uint32_t axes, int64_t each) {
       add_term(work, kernel->axes[i].extent, i == last ? each : 1);
 }
 
+int64_t cuda_steps(const CudaKernel *k, uint32_t axes) {
+  const Kernel *kernel = k->c.kernel;
+  int64_t steps = 1;
+  for (int i = 0; i < kernel->axis_count; i++) {
+    if (!(axes >> i & 1)) continue;
+    Extent extent = kernel->axes[i].extent;
+    if (!extent_is_constant(extent) && !k->likely) return -1;
+    int64_t length = extent_is_constant(extent) ? extent.offset : extent_value(extent, k->likely);
+    if (__builtin_mul_overflow(steps, length, &steps)) return INT64_MAX;
+  }
+  return steps;
+}
+
 // ---- helpers of CUDA alone: what threads do together, and accesses of four elements -------------
 
 typedef struct Helper {
@@ -182,7 +195,7 @@ static void write_body(CudaKernel *k) {
     if (!cuda_column(k)) cuda_row(k);
     return;
   case ANCHOR_DOT:
-    if (!cuda_dot(k)) cuda_map(k);
+    if (!cuda_dot(k)) cuda_row(k);
     return;
   case ANCHOR_SCATTER: cuda_scatter(k); return;
   default: cuda_map(k);
@@ -190,7 +203,7 @@ static void write_body(CudaKernel *k) {
 }
 
 void cuda_function(Kernel *kernel, const EmitOptions *options, Text *out, CudaShape *shape) {
-  CudaKernel k = {0};
+  CudaKernel k = {.likely = options ? options->symbols : NULL};
   Arena *arena = arena_new();
   csource_begin(&k.c, arena, kernel, true);
   write_body(&k);

@@ -52,11 +52,7 @@ static ExprId exponentials_above(const CSource *c, ExprId maximum) {
 }
 
 static void open_sweep(CudaKernel *k, uint32_t axes) {
-  CSource *c = &k->c;
-  const char *step = csource_variable(c, "step");
-  csource_open(c, "for (long long %s = %s; %s < %s; %s += %s)", step, k->team.rank, step,
-               csource_product(c, axes), step, k->team.size);
-  csource_split(c, axes, step);
+  csource_stride(&k->c, axes, "step_1", k->team.rank, k->team.size);
   k->team.active = false;
 }
 
@@ -113,6 +109,7 @@ static bool reduce(CSource *c, ExprId reduction) {
   if (!k->team.active || kernel_free_axes(kernel, reduction) & ~k->team.axes) return false;
   csource_hoist(c, expr->in[0], expr->axes);
   csource_hoist(c, expr->in[1], expr->axes);
+  if (c->value[reduction]) return true; // it came with the maximum inside of it
   ExprId sum = k->team.online ? exponentials_above(c, reduction) : 0;
   if (sum) {
     online(k, reduction, sum);

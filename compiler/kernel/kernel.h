@@ -93,18 +93,23 @@ typedef struct Store {
   StoreMode mode;
 } Store;
 
-// The forms that lowering makes and that emitters make fast; any other kernel with the anchor must still be right.
+// The forms that lowering makes and that emitters make fast; any other kernel with the anchor must still be
+// right.
 //
-// MAP      Stores over the same axes, no reduction. Axes stand in row-major order of the first store, so that the
+// MAP      Stores over the same axes, no reduction. Axes stand in row-major order of the first store, so that
+// the
 //          last is its contiguous one. Shifted, strided and guarded loads (slices, pads, concatenations).
-// ROW      Reductions bind the fastest axes of what they read; their free axes are the rows. Stores run over the
-//          rows (statistics) or over rows and inner axes (normalised rows, their axes are no bound ones but of the
-//          same extents). Reductions depend on each other: softmax binds j2 for the largest and j3 for the sum of
-//          exponentials that hold it, and stores over j. No rows at all: a sum over everything.
+// ROW      Reductions bind the fastest axes of what they read; their free axes are the rows. Stores run over
+// the
+//          rows (statistics) or over rows and inner axes (normalised rows, their axes are no bound ones but
+//          of the same extents). Reductions depend on each other: softmax binds j2 for the largest and j3 for
+//          the sum of exponentials that hold it, and stores over j. No rows at all: a sum over everything.
 // COLUMN   Reductions bind slow axes and keep the fastest; all stores run over the kept axes.
-// DOT      Exactly one DOT. Its operands are loads under views, casts and a little cheap arithmetic (they are read
-//          several times, or packed once per block). All stores run over batch, rows and columns of the result,
-//          their values elementwise in it and in further loads: bias, activation, residual, scale, mask.
+// DOT      Exactly one DOT. Its operands are loads under views, casts and a little cheap arithmetic (they are
+// read
+//          several times, or packed once per block). All stores run over batch, rows and columns of the
+//          result, their values elementwise in it and in further loads: bias, activation, residual, scale,
+//          mask.
 // SCATTER  One STORE_ADD; the value may be any elementwise expression.
 typedef enum Anchor {
   ANCHOR_MAP,     // no reduction
@@ -185,6 +190,9 @@ double kernel_bytes(const Kernel *kernel,
                     const int64_t symbols[SYMBOL_COUNT]); // each buffer's touched part once
 
 void kernel_reachable(const Kernel *kernel, bool *reached); // by expr: is it needed by a store
+
+// ---- share.c: reductions over axes of one extent bind the same axis, so that equal terms are one expression
+Kernel *kernel_share(Arena *arena, const Kernel *kernel);
 
 // ---- verify.c, print.c, read.c ------------------------------------------------------------------
 bool kernel_verify(const Kernel *kernel, Text *reason);
