@@ -21,7 +21,7 @@ static inline double random_unit(void) {
 
 // How far results move when each input moves by about one rounding: the yardstick for rounding inside.
 static inline double **sensitivity(Arena *arena, const Graph *graph, const Tensor *inputs,
-                                   const Tensor *outputs) {
+                                   const Tensor *outputs, double rounding) {
   double **moved = ARENA_ARRAY(arena, double *, graph->output_count + 1);
   Tensor *near = ARENA_ARRAY(arena, Tensor, graph->input_count + 1);
   Tensor *results = ARENA_ARRAY(arena, Tensor, graph->output_count + 1);
@@ -33,7 +33,7 @@ static inline double **sensitivity(Arena *arena, const Graph *graph, const Tenso
       near[i] = (Tensor){inputs[i].type, ARENA_ARRAY(arena, double, count + 1)};
       for (int64_t k = 0; k < count; k++)
         near[i].data[k] =
-            inputs[i].data[k] + (dtype_is_float(inputs[i].type.dtype) ? 0x1p-23 * (random_unit() - 0.5) : 0);
+            inputs[i].data[k] + (dtype_is_float(inputs[i].type.dtype) ? rounding * (random_unit() - 0.5) : 0);
     }
     graph_evaluate(graph, arena, symbols, near, results);
     for (size_t i = 0; i < graph->output_count; i++)
@@ -128,7 +128,8 @@ static inline void settle_inputs(const Graph *graph, Tensor *inputs) {
   }
 }
 
-static inline void check_seed(const Graph *graph, uint64_t seed) {
+// `rounding`: of the narrowest float that values are stored in.
+static inline void check_rounded(const Graph *graph, uint64_t seed, double rounding) {
   Arena *arena = arena_new();
   Text reason = {0};
   bool legal = graph_verify(graph, &reason);
@@ -139,13 +140,14 @@ static inline void check_seed(const Graph *graph, uint64_t seed) {
     settle_inputs(graph, inputs);
     Tensor *outputs = ARENA_ARRAY(arena, Tensor, graph->output_count + 1);
     graph_evaluate(graph, arena, symbols, inputs, outputs);
-    double **moved = sensitivity(arena, graph, inputs, outputs);
+    double **moved = sensitivity(arena, graph, inputs, outputs, rounding);
     run_lowered(arena, graph, inputs, outputs, moved, false);
     run_lowered(arena, graph, inputs, outputs, moved, true);
   }
   arena_free(arena);
 }
 
+static inline void check_seed(const Graph *graph, uint64_t seed) { check_rounded(graph, seed, 0x1p-23); }
 static inline void check_graph(const Graph *graph) { check_seed(graph, 1); }
 
 #endif

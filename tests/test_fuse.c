@@ -57,6 +57,25 @@ static void check_counts(const char *name, const Unit *unit, Counts most) {
   if (!fine) explain(unit);
 }
 
+// The plan of the arena is no worse than an eighth above what is alive at once.
+static void check_arena(const char *name, const Unit *unit) {
+  const Program *program = &unit->lowered.program;
+  Arena *arena = arena_new();
+  size_t peak = 0,
+         planned = program_plan(program, unit->symbols, ARENA_ARRAY(arena, size_t, program->buffer_count));
+  for (int launch = 0; launch < program->launch_count; launch++) {
+    size_t alive = 0;
+    for (int i = 0; i < program->buffer_count; i++) {
+      const Buffer *buffer = &program->buffers[i];
+      if (buffer->role == ROLE_TEMPORARY && buffer->first_launch <= launch && launch <= buffer->last_launch)
+        alive += (buffer_bytes(buffer, unit->symbols) + 63) / 64 * 64;
+    }
+    if (alive > peak) peak = alive;
+  }
+  CHECK(planned <= peak + peak / 8, "%s: the arena takes %zu bytes for %zu", name, planned, peak);
+  arena_free(arena);
+}
+
 // ---- parts of models
 
 static const struct {
@@ -174,6 +193,33 @@ static const struct {
     {"models/vlm.vlm", PROGRAM_DECODE, NULL, {SMALL_BOTH}, {3, 9, 0, 13, 0}},
 };
 
+// The same number of kernels with activations in bf16, whose values are as close as they can be then.
+static void test_narrow(void) {
+  static const char *const defines[] = {SMALL_TEXT};
+  for (int training = 0; training < 2; training++) {
+    Counts counts[2];
+    for (int narrow = 0; narrow < 2; narrow++) {
+      CompileOptions options = {.model = "models/gpt.vlm",
+                                .target = "ref",
+                                .storage = narrow ? DTYPE_BF16 : DTYPE_F32,
+                                .defines = defines,
+                                .define_count = sizeof defines / sizeof *defines,
+                                .library = library,
+                                .library_count = 2};
+      Compiler *compiler;
+      const Unit *unit = compile("narrow", &options, training ? PROGRAM_TRAIN : PROGRAM_FORWARD, &compiler);
+      if (unit) counts[narrow] = count_kernels(&unit->lowered.program);
+      if (unit && narrow && !training) check_rounded(unit->graph, 1, 0x1p-8);
+      if (unit && narrow)
+        CHECK(!memcmp(&counts[0], &counts[1], sizeof counts[0]),
+              "narrow: %d map, %d row, %d column, %d dot instead of %d, %d, %d, %d", counts[1].map,
+              counts[1].row, counts[1].column, counts[1].dot, counts[0].map, counts[0].row, counts[0].column,
+              counts[0].dot);
+      compiler_close(compiler);
+    }
+  }
+}
+
 static void test_models(void) {
   for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
     CompileOptions options = {.model = models[i].path,
@@ -191,6 +237,7 @@ static void test_models(void) {
     const Unit *unit = compile(name, &options, models[i].kind, &compiler);
     if (unit) {
       check_counts(name, unit, models[i].most);
+      check_arena(name, unit);
       check_graph(unit->graph);
     }
     compiler_close(compiler);
@@ -200,5 +247,6 @@ static void test_models(void) {
 int main(void) {
   test_parts();
   test_models();
+  test_narrow();
   return check_finish();
 }

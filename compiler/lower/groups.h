@@ -18,7 +18,7 @@ enum {
   GROUP_MAX_STORES = 8,
   GROUP_MAX_OPS = 96, // operations, counted as trees
   GROUP_MAX_REDUCTIONS = 6,
-  GROUP_MAX_BOUND = 12, // reductions times the axes they bind
+  GROUP_MAX_AXES = 24,
   FLOAT_MAX_LEAVES = 6, // of an expression without a home
   FLOAT_MAX_OPS = 48,
   MAX_SOURCES = 8,

@@ -187,8 +187,19 @@ uint32_t open_group(Fusing *fusing, NodeId id, GroupKind kind) {
 
 // ---- limits, tried on a copy and undone where one is passed -------------------------------------
 
+static int atom_count(const Space *space, uint64_t mask) {
+  return __builtin_popcountll(space_whole(space, mask));
+}
+
+// Axes that the kernel will have if each reduction binds its own.
+static int axis_count(const Group *group, int reductions) {
+  return atom_count(&group->space, group->rows | group->inner) +
+         reductions * atom_count(&group->space, group->inner);
+}
+
 static bool within_limits(Fusing *fusing, uint32_t id, NodeId node) {
   Group *group = fusing->groups[id];
+  if (axis_count(group, group->reductions) > GROUP_MAX_AXES) return false;
   int leaves = group->leaf_count, kept = group->members_kept + 1;
   Measure work = measure(fusing, node);
   for (int k = 0; k < op_table[node_at(fusing, node)->op].inputs; k++) { // its only reader comes in
@@ -249,10 +260,10 @@ static bool map_atoms(Group *to, Group *from, Place *to_place, Place *from_place
 }
 
 static bool merge_limits(const Group *a, const Group *b) {
+  int reductions = a->reductions + b->reductions;
   return a->ops + b->ops <= GROUP_MAX_OPS && a->members_kept + b->members_kept <= GROUP_MAX_STORES &&
-         a->reductions + b->reductions <= GROUP_MAX_REDUCTIONS &&
-         a->leaf_count + b->leaf_count <= GROUP_MAX_LEAVES &&
-         (a->reductions + b->reductions) * __builtin_popcountll(a->inner) <= GROUP_MAX_BOUND;
+         reductions <= GROUP_MAX_REDUCTIONS && axis_count(a, reductions) <= GROUP_MAX_AXES &&
+         a->leaf_count + b->leaf_count <= GROUP_MAX_LEAVES;
 }
 
 static bool merge_rows(Fusing *fusing, uint32_t into, uint32_t from, NodeId id) {
@@ -373,9 +384,7 @@ static bool try_rows(Fusing *fusing, uint32_t id, NodeId reduction, GroupKind ki
   const Node *node = node_at(fusing, reduction);
   Place operand, place;
   if (group->kind != kind || group->reductions == GROUP_MAX_REDUCTIONS) return false;
-  if ((group->reductions + 1) * __builtin_popcountll(space_whole(&group->space, group->inner)) >
-      GROUP_MAX_BOUND)
-    return false;
+  if (axis_count(group, group->reductions + 1) > GROUP_MAX_AXES) return false;
   if (!locate(fusing, id, node->in[0], &operand)) return false;
   if (!place_of_result(&group->space, fusing->graph, reduction, 0, &operand, 0, &place)) return false;
   if (place_mask(&place) != space_whole(&group->space, group->rows)) return false;

@@ -332,7 +332,7 @@ static Reason reason_to_store(Keep *keep, NodeId id) {
   const Graph *graph = keep->fusing->graph;
   Measure work = measure(keep->fusing, id);
   int groups = 0;
-  bool view = is_view(graph, id);
+  bool view = is_view(graph, id) || node_at(keep, id)->op == OP_CAST; // what is below decides for itself
   if (keep->fusing->output[id]) return REASON_OUTPUT;
   for (uint32_t i = keep->first[id]; i; i = keep->demands[i].next, groups++) {
     const Demand *by = &keep->demands[i];
