@@ -161,11 +161,12 @@ static Value builtin_merge(Elaborator *elaborator, Scope *scope, const Ast *call
                            size_t count) {
   (void)scope, (void)arguments;
   Value x = count ? arguments[0] : value_error();
-  if (count < 3 || x.kind != VALUE_TENSOR) {
+  if (count < 3) {
     error_at(elaborator->diagnostics, call->span,
              "merge takes a tensor and two or more of its adjacent axes");
     return value_error();
   }
+  if (!to_tensor(elaborator, &x, DTYPE_F32, call->list[0]->span)) return value_error();
   int first = tensor_axis(&x, axis_label(elaborator, call->list[1]->a));
   const char *label = "";
   for (size_t i = 1; i < count; i++) {
@@ -173,7 +174,12 @@ static Value builtin_merge(Elaborator *elaborator, Scope *scope, const Ast *call
     const char *text = axis_label(elaborator, name);
     int axis = tensor_axis(&x, text);
     if (axis < 0 || axis != first + (int)i - 1) {
-      error_at(elaborator->diagnostics, name->span, "`%s` is not the next axis of the tensor", text);
+      Text type = {0};
+      type_print(&type, graph_type(elaborator->graph, x.node));
+      error_at(elaborator->diagnostics, name->span,
+               "`%s` is %s of %s: merge takes adjacent axes by their names", text,
+               axis < 0 ? "no axis" : "not the next axis", text_string(&type));
+      text_free(&type);
       return value_error();
     }
     label = *label ? arena_print(elaborator->arena, "%s*%s", label, text) : text;

@@ -329,7 +329,8 @@ static Value read_item(Elaborator *elaborator, Scope *scope, Value tensor, int *
   }
   if (!to_tensor(elaborator, &index, DTYPE_I32, item->span)) return value_error();
   if (tensor_dtype(elaborator, &index) != DTYPE_I32) {
-    error_at(elaborator->diagnostics, item->span, "an index is a whole number (i32), found %s",
+    error_at(elaborator->diagnostics, item->span,
+             "an index is a whole number (i32), found %s; i32(..) drops the fraction",
              dtype_name(tensor_dtype(elaborator, &index)));
     return value_error();
   }

@@ -60,8 +60,11 @@ static bool parameter_type(Elaborator *elaborator, Scope *scope, const Ast *para
     Value value = evaluate(elaborator, scope, param->list[i]);
     if (!to_extent(elaborator, &value, param->list[i]->span, &type->axes[i].extent)) return false;
     if (!extent_is_constant(type->axes[i].extent) || type->axes[i].extent.offset < 1) {
+      Text size = {0};
+      extent_print(&size, type->axes[i].extent);
       error_at(elaborator->diagnostics, param->list[i]->span,
-               "a parameter's axis has a fixed size of at least 1");
+               "a parameter's axis has a fixed size of at least 1, found %s", text_string(&size));
+      text_free(&size);
       return false;
     }
     type->axes[i].label = axis_label(elaborator, param->list[i]);

@@ -7,6 +7,7 @@
 #include "compiler/graph/passes/causal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef struct Analysis {
@@ -400,11 +401,14 @@ static void report_sum(Analysis *a, NodeId id) {
   const Node *node = &a->graph->nodes[id];
   a->moments[id].reported = true;
   if (reported_before(a, id)) return;
-  error_at(
-      a->diagnostics, node->span,
-      "this %s runs over all positions, later ones included, so the model can not write one token after the "
-      "other; a condition such as `where j <= i` leaves the later ones out",
-      node->op == OP_REDMAX ? "maximum" : "sum");
+  const Origin *origin = &a->graph->origins[node->origin];
+  char place[160] = ""; // of a line of the library, the layer that called it
+  if (*origin->path) snprintf(place, sizeof place, " in `%.60s` of `%.60s`", origin->function, origin->path);
+  error_at(a->diagnostics, node->span,
+           "this %s%s runs over all positions, later ones included, so the model can not write one token "
+           "after the "
+           "other; a condition such as `where j <= i` leaves the later ones out",
+           node->op == OP_REDMAX ? "maximum" : "sum", place);
 }
 
 static void reduce(Analysis *a, NodeId id, Moment *y) {
