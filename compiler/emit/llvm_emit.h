@@ -180,6 +180,9 @@ LLVMValueRef llvm_address(Emit *emit, Scope *scope, int buffer, const ExprId *in
                           int64_t *step);
 
 // ---- small builders (llvm_scope.c) --------------------------------------------------------------
+int llvm_width(LLVMValueRef value);                   // lanes of a value: 1 for a scalar
+bool llvm_known(LLVMValueRef value, int64_t *number); // a constant whole number?
+int64_t llvm_common_divisor(int64_t a, int64_t b);
 LLVMValueRef llvm_i64(Emit *emit, int64_t value);
 LLVMValueRef llvm_i32(Emit *emit, int32_t value);
 LLVMValueRef llvm_f32(Emit *emit, double value);

@@ -37,10 +37,8 @@ typedef struct Term {
 
 static LLVMValueRef scaled(Emit *emit, const Term *term, LLVMValueRef value) {
   if (!term->run_time_stride && term->stride == 1) return value;
-  LLVMTypeRef type = LLVMTypeOf(value);
-  int lanes = LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
   LLVMValueRef stride = term->run_time_stride ? term->run_time_stride : llvm_i64(emit, term->stride);
-  return LLVMBuildMul(emit->builder, value, llvm_splat(emit, stride, lanes), "");
+  return LLVMBuildMul(emit->builder, value, llvm_splat(emit, stride, llvm_width(value)), "");
 }
 
 // One term per axis of the buffer, those known in outer scopes first.

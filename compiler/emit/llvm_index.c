@@ -3,19 +3,8 @@
 // 32-bit lanes.
 #include "compiler/emit/llvm_emit.h"
 
-static int64_t divisor_of_both(int64_t a, int64_t b) {
-  a = a < 0 ? -a : a, b = b < 0 ? -b : b;
-  while (b) {
-    int64_t rest = a % b;
-    a = b, b = rest;
-  }
-  return a;
-}
-
 static bool known(const Value *value, int64_t *number) {
-  if (value->vector || value->step || !LLVMIsAConstantInt(value->scalar)) return false;
-  *number = LLVMConstIntGetSExtValue(value->scalar);
-  return true;
+  return !value->vector && !value->step && llvm_known(value->scalar, number);
 }
 
 static LLVMValueRef scalar_add(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
@@ -62,7 +51,7 @@ static LLVMValueRef remainder_of(Emit *emit, LLVMValueRef x, int64_t divisor) {
 static bool divide(Emit *emit, bool modulo, const Value *x, const Value *y, int lanes, Value *result) {
   int64_t divisor, reach;
   if (!known(y, &divisor) || divisor <= 0) return false;
-  int64_t common = divisor_of_both(x->multiple, divisor);
+  int64_t common = llvm_common_divisor(x->multiple, divisor);
   bool aligned = x->step >= 0 && !__builtin_mul_overflow(x->step, lanes - 1, &reach) && reach < common;
   if (!aligned && x->step % divisor) return false;
   result->scalar = (modulo ? remainder_of : quotient)(emit, x->scalar, divisor);
@@ -128,11 +117,11 @@ bool llvm_index(Emit *emit, const Expr *expr, const Value *x, const Value *y, in
     return true;
   case SCALAR_ADD:
     result->scalar = scalar_add(emit, x->scalar, y->scalar);
-    result->multiple = divisor_of_both(x->multiple, y->multiple);
+    result->multiple = llvm_common_divisor(x->multiple, y->multiple);
     return !__builtin_add_overflow(x->step, y->step, &result->step);
   case SCALAR_SUB:
     result->scalar = LLVMBuildSub(emit->builder, x->scalar, y->scalar, "");
-    result->multiple = divisor_of_both(x->multiple, y->multiple);
+    result->multiple = llvm_common_divisor(x->multiple, y->multiple);
     return !__builtin_sub_overflow(x->step, y->step, &result->step);
   case SCALAR_MUL: return multiply(emit, x, y, result);
   case SCALAR_DIV:

@@ -9,26 +9,21 @@
 
 typedef LLVMValueRef Val;
 
-static int shape(Val like) {
-  LLVMTypeRef type = LLVMTypeOf(like);
-  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
-}
-
 static LLVMTypeRef f64_type(Emit *emit, Val like) {
-  return llvm_vector_of(LLVMDoubleTypeInContext(emit->context), shape(like));
+  return llvm_vector_of(LLVMDoubleTypeInContext(emit->context), llvm_width(like));
 }
-static LLVMTypeRef i32_type(Emit *emit, Val like) { return llvm_vector_of(emit->i32, shape(like)); }
-static LLVMTypeRef i64_type(Emit *emit, Val like) { return llvm_vector_of(emit->i64, shape(like)); }
-static LLVMTypeRef f32_type(Emit *emit, Val like) { return llvm_vector_of(emit->f32, shape(like)); }
+static LLVMTypeRef i32_type(Emit *emit, Val like) { return llvm_vector_of(emit->i32, llvm_width(like)); }
+static LLVMTypeRef i64_type(Emit *emit, Val like) { return llvm_vector_of(emit->i64, llvm_width(like)); }
+static LLVMTypeRef f32_type(Emit *emit, Val like) { return llvm_vector_of(emit->f32, llvm_width(like)); }
 
 // A constant of the value's own float type.
 static Val number(Emit *emit, Val like, double value) {
   LLVMTypeRef type = LLVMTypeOf(like);
-  if (shape(like) > 1) type = LLVMGetElementType(type);
-  return llvm_splat(emit, LLVMConstReal(type, value), shape(like));
+  if (llvm_width(like) > 1) type = LLVMGetElementType(type);
+  return llvm_splat(emit, LLVMConstReal(type, value), llvm_width(like));
 }
 static Val whole(Emit *emit, Val like, LLVMTypeRef element, int64_t value) {
-  return llvm_splat(emit, LLVMConstInt(element, (uint64_t)value, true), shape(like));
+  return llvm_splat(emit, LLVMConstInt(element, (uint64_t)value, true), llvm_width(like));
 }
 
 static Val add(Emit *emit, Val x, Val y) { return LLVMBuildFAdd(emit->builder, x, y, ""); }

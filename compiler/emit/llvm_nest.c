@@ -103,26 +103,12 @@ int llvm_choose_axis(Emit *emit, const Store *const *stores, int count, uint32_t
 
 // ---- loops along the vector axis ----------------------------------------------------------------
 
-static bool known(LLVMValueRef value, int64_t *number) {
-  if (!LLVMIsAConstantInt(value)) return false;
-  *number = LLVMConstIntGetSExtValue(value);
-  return true;
-}
-
-static int64_t common_divisor(int64_t a, int64_t b) {
-  while (b) {
-    int64_t rest = a % b;
-    a = b, b = rest;
-  }
-  return a;
-}
-
 static void vector_pass(Emit *emit, int axis, LLVMValueRef begin, LLVMValueRef end, int64_t multiple,
                         int lanes, bool masked, VectorBody *body, void *context) {
   Loop loop = llvm_loop_open(emit, begin, end, lanes);
   LLVMValueRef mask = NULL;
   if (masked) mask = llvm_tail_mask(emit, LLVMBuildSub(emit->builder, end, loop.index, ""), lanes);
-  llvm_bind_lanes(loop.scope, axis, loop.index, common_divisor(multiple, lanes), lanes, mask);
+  llvm_bind_lanes(loop.scope, axis, loop.index, llvm_common_divisor(multiple, lanes), lanes, mask);
   body(emit, loop.scope, masked, context);
   llvm_loop_close(emit, &loop);
 }
@@ -138,18 +124,18 @@ int llvm_tail_lanes(Emit *emit, const Range *range, int lanes) {
   int64_t first, last;
   int width = lanes < emit->machine->lanes ? lanes : emit->machine->lanes;
   if (range->length_multiple % lanes == 0) return 0;
-  if (!known(range->begin, &first) || !known(range->end, &last)) return width;
+  if (!llvm_known(range->begin, &first) || !llvm_known(range->end, &last)) return width;
   int64_t rest = (last - first) % lanes;
   while (width > 1 && width / 2 >= rest) width /= 2;
   return rest ? width : 0;
 }
 
 void llvm_vector_loop(Emit *emit, int axis, const Range *range, int lanes, VectorBody *body, void *context) {
-  int64_t first, last, multiple = common_divisor(range->begin_multiple, lanes);
+  int64_t first, last, multiple = llvm_common_divisor(range->begin_multiple, lanes);
   int tail_lanes = llvm_tail_lanes(emit, range, lanes);
   LLVMBuilderRef b = emit->builder;
   LLVMValueRef length = LLVMBuildSub(b, range->end, range->begin, ""), whole = range->end;
-  bool fixed = known(range->begin, &first) && known(range->end, &last);
+  bool fixed = llvm_known(range->begin, &first) && llvm_known(range->end, &last);
   if (tail_lanes) {
     LLVMValueRef blocks = LLVMBuildUDiv(b, length, llvm_i64(emit, lanes), "");
     whole = LLVMBuildAdd(b, range->begin, LLVMBuildMul(b, blocks, llvm_i64(emit, lanes), ""), "");
@@ -236,7 +222,7 @@ Nest llvm_nest_tasks(Emit *emit, uint32_t mask, double work, int vector_axis, in
     LLVMValueRef end = LLVMBuildAdd(emit->builder, begin, llvm_i64(emit, divisor), "");
     end = llvm_minimum(emit, end, extent);
     if (axes[split] == vector_axis) {
-      nest.range = (Range){begin, end, divisor, common_divisor(nest.range.length_multiple, divisor)};
+      nest.range = (Range){begin, end, divisor, llvm_common_divisor(nest.range.length_multiple, divisor)};
     } else if (divisor == 1) {
       llvm_bind(tasks.scope, axes[split], coordinates[first], 1);
     } else {

@@ -165,9 +165,7 @@ static LLVMValueRef part_of(Emit *emit, LLVMValueRef value, int first, int lanes
 
 // Halves onto halves, down to `lanes`.
 static LLVMValueRef fold(Emit *emit, const Expr *expr, LLVMValueRef value, int lanes) {
-  LLVMTypeRef type = LLVMTypeOf(value);
-  int have = LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
-  for (; have > lanes; have /= 2)
+  for (int have = llvm_width(value); have > lanes; have /= 2)
     value = join(emit, expr, part_of(emit, value, 0, have / 2), part_of(emit, value, have / 2, have / 2));
   return value;
 }

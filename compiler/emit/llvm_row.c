@@ -10,6 +10,8 @@ typedef struct Rows {
   ExprId values[32]; // what the outermost reductions take in
   uint32_t bound;    // what they bind
   int count;
+  ExprId reductions[32]; // the outermost
+  int reduction_count;
 } Rows;
 
 static void visit(Rows *rows, ExprId id) {
@@ -20,6 +22,7 @@ static void visit(Rows *rows, ExprId id) {
   if (expr->axes) {
     rows->axes |= rows->emit->free_axes[id];
     rows->bound |= expr->axes;
+    if (rows->reduction_count < 32) rows->reductions[rows->reduction_count++] = id;
     for (int i = 0; i < 2; i++)
       if (expr->in[i] && rows->count < 32) rows->values[rows->count++] = expr->in[i];
     return;
@@ -60,6 +63,8 @@ bool llvm_row(Emit *emit) {
   for (int i = 0; i < count; i++)
     if (groups[i].axes & ~rows.axes) along++, last = i;
   if (along == 1) llvm_kept_plan(emit, emit->innermost, &groups[last], rows.axes);
+  // All sweeps come before the stores, which then find what the sweeps kept.
+  for (int i = 0; i < rows.reduction_count; i++) llvm_value(emit, emit->innermost, rows.reductions[i]);
   for (int i = 0; i < count; i++) llvm_group_loops(emit, &groups[i], rows.axes);
   llvm_nest_close(emit, &nest);
   return true;

@@ -11,11 +11,6 @@
 static DType operand_dtype(Emit *emit, const Expr *expr) { return emit->kernel->exprs[expr->in[0]].dtype; }
 static bool is_float(Emit *emit, const Expr *expr) { return operand_dtype(emit, expr) == DTYPE_F32; }
 
-static int lanes_of(LLVMValueRef value) {
-  LLVMTypeRef type = LLVMTypeOf(value);
-  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
-}
-
 static LLVMValueRef float_intrinsic(Emit *emit, const char *name, LLVMValueRef x) {
   LLVMTypeRef type = LLVMTypeOf(x);
   return llvm_intrinsic(emit, name, &type, 1, &x, 1);
@@ -84,7 +79,7 @@ static LLVMValueRef to_whole(Emit *emit, LLVMValueRef x, LLVMTypeRef type) {
 }
 
 static LLVMValueRef saturate_i32(Emit *emit, LLVMValueRef x, LLVMTypeRef type) {
-  int lanes = lanes_of(x);
+  int lanes = llvm_width(x);
   LLVMValueRef high = llvm_splat(emit, llvm_i64(emit, INT32_MAX), lanes);
   LLVMValueRef low = llvm_splat(emit, llvm_i64(emit, INT32_MIN), lanes);
   x = LLVMBuildSelect(emit->builder, LLVMBuildICmp(emit->builder, LLVMIntSGT, x, high, ""), high, x, "");
@@ -95,7 +90,7 @@ static LLVMValueRef saturate_i32(Emit *emit, LLVMValueRef x, LLVMTypeRef type) {
 RULE(cast) {
   UNUSED;
   DType from = operand_dtype(emit, expr), to = expr->dtype;
-  LLVMTypeRef type = llvm_type(emit, to, lanes_of(x));
+  LLVMTypeRef type = llvm_type(emit, to, llvm_width(x));
   LLVMValueRef zero = LLVMConstNull(LLVMTypeOf(x));
   if (from == to) return x;
   if (to == DTYPE_BOOL)

@@ -116,16 +116,10 @@ void llvm_set(Emit *emit, LLVMValueRef variable, LLVMValueRef value) {
   LLVMBuildStore(emit->builder, value, variable);
 }
 
-static bool constant_i64(LLVMValueRef value, int64_t *number) {
-  if (!LLVMIsAConstantInt(value)) return false;
-  *number = LLVMConstIntGetSExtValue(value);
-  return true;
-}
-
 // Tested at the end of the body, and once in front of it; known to run just once it is no loop at all.
 Loop llvm_loop_open(Emit *emit, LLVMValueRef begin, LLVMValueRef end, int64_t step) {
   int64_t first, last;
-  bool known = constant_i64(begin, &first) && constant_i64(end, &last);
+  bool known = llvm_known(begin, &first) && llvm_known(end, &last);
   Loop loop = {
       .step = llvm_i64(emit, step), .end = end, .once = known && first < last && last - first <= step};
   loop.body = LLVMAppendBasicBlockInContext(emit->context, emit->function, "loop");
@@ -189,7 +183,7 @@ Loop llvm_tasks_open(Emit *emit, LLVMValueRef coordinates[8]) {
   LLVMValueRef rest = tasks.index;
   for (int i = emit->work.count - 1; i >= 0; i--) {
     int64_t count;
-    bool single = constant_i64(counts[i], &count) && count == 1;
+    bool single = llvm_known(counts[i], &count) && count == 1;
     if (single || i == 0) {
       coordinates[i] = single ? llvm_i64(emit, 0) : rest;
       continue;
@@ -209,6 +203,26 @@ int64_t llvm_scratch(Emit *emit, int64_t bytes) {
 }
 
 // ---- small builders -----------------------------------------------------------------------------
+
+int llvm_width(LLVMValueRef value) {
+  LLVMTypeRef type = LLVMTypeOf(value);
+  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
+}
+
+bool llvm_known(LLVMValueRef value, int64_t *number) {
+  if (!LLVMIsAConstantInt(value)) return false;
+  *number = LLVMConstIntGetSExtValue(value);
+  return true;
+}
+
+int64_t llvm_common_divisor(int64_t a, int64_t b) {
+  a = a < 0 ? -a : a, b = b < 0 ? -b : b;
+  while (b) {
+    int64_t rest = a % b;
+    a = b, b = rest;
+  }
+  return a;
+}
 
 LLVMValueRef llvm_i64(Emit *emit, int64_t value) { return LLVMConstInt(emit->i64, (uint64_t)value, true); }
 LLVMValueRef llvm_i32(Emit *emit, int32_t value) {
@@ -242,13 +256,8 @@ LLVMValueRef llvm_splat(Emit *emit, LLVMValueRef scalar, int lanes) {
                                 LLVMConstNull(LLVMVectorType(emit->i32, (unsigned)lanes)), "");
 }
 
-static int lanes_of(LLVMValueRef value) {
-  LLVMTypeRef type = LLVMTypeOf(value);
-  return LLVMGetTypeKind(type) == LLVMVectorTypeKind ? (int)LLVMGetVectorSize(type) : 1;
-}
-
 LLVMValueRef llvm_constant_like(Emit *emit, LLVMValueRef like, double value) {
-  return llvm_splat(emit, llvm_f32(emit, value), lanes_of(like));
+  return llvm_splat(emit, llvm_f32(emit, value), llvm_width(like));
 }
 
 LLVMValueRef llvm_extent(Emit *emit, Extent extent) {
@@ -263,7 +272,7 @@ LLVMValueRef llvm_extent(Emit *emit, Extent extent) {
 
 LLVMValueRef llvm_offset(Emit *emit, LLVMValueRef pointer, LLVMTypeRef element, LLVMValueRef index) {
   int64_t known;
-  if (constant_i64(index, &known) && known == 0) return pointer;
+  if (llvm_known(index, &known) && known == 0) return pointer;
   return LLVMBuildGEP2(emit->builder, element, pointer, &index, 1, "");
 }
 
@@ -316,6 +325,6 @@ LLVMValueRef llvm_extreme(Emit *emit, bool greater, LLVMValueRef x, LLVMValueRef
 
 LLVMValueRef llvm_minimum(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
   int64_t a, b;
-  if (constant_i64(x, &a) && constant_i64(y, &b)) return a < b ? x : y;
+  if (llvm_known(x, &a) && llvm_known(y, &b)) return a < b ? x : y;
   return LLVMBuildSelect(emit->builder, LLVMBuildICmp(emit->builder, LLVMIntSLT, x, y, ""), x, y, "");
 }
