@@ -77,16 +77,16 @@ text="-D text.vocab=300 -D text.context=32 -D text.width=32 -D text.depth=1 -D t
 vlm() { # STAGE OUT OPTION...
   stage=$1 out=$2
   shift 2
-  good "vlm $stage" "$vlmc" train models/vlm.vlm $vision $lm --stage "$stage" --data "$data" -D "$stage.batch=8" -D "$stage.rate=3e-3" --out "$here/$out" "$@"
+  good "vlm $stage" "$vlmc" train models/vlm.vlm $vision $lm --stage "$stage" --data "$data" -D "$stage.batch=8" -D "$stage.rate=1e-3" --out "$here/$out" "$@"
 }
-good "clip" "$vlmc" train models/clip.vlm $vision $text -D contrast.batch=8 -D contrast.rate=3e-3 --data "$data" --out "$here/clip" --epochs 8
+good "clip" "$vlmc" train models/clip.vlm $vision $text -D contrast.batch=8 -D contrast.rate=1e-3 --data "$data" --out "$here/clip" --epochs 8
 holds "clip" err '^tokenizer: [0-9]+ tokens, trained on '
 holds "clip" err 'contrast  step 40/40  loss [0-9.]+ '
 holds "clip" out 'done after step 40 of 40, loss '
-good "gpt" "$vlmc" train models/gpt.vlm $gpt -D text.batch=8 -D text.rate=3e-3 --data "$data" --out "$here/gpt" --tokenizer "$here/clip/tokenizer.json" --epochs 4
+good "gpt" "$vlmc" train models/gpt.vlm $gpt -D text.batch=8 -D text.rate=1e-3 --data "$data" --out "$here/gpt" --tokenizer "$here/clip/tokenizer.json" --epochs 4
 from="--from vision=$here/clip:vision --from lm=$here/gpt"
 vlm pretrain pretrain $from --epochs 6
-vlm sft sft --from "$here/pretrain" --epochs 20
+vlm sft sft --from "$here/pretrain" --epochs 30
 for stage in clip gpt pretrain sft; do
   if [ "$(ls "$here/$stage" | sed 's/-[0-9]*//' | tr '\n' ' ')" = "log.jsonl model.safetensors optimizer.safetensors run.json tokenizer.json " ]; then
     pass
