@@ -179,7 +179,7 @@ static bool cuda_launch(Device *device, void *loaded, const Program *program, co
   if (count > MAX_PARAMETERS)
     return fail_internal(failure, "kernel `%s` has too many buffers", launch->kernel);
   if (!check_sizes(symbols, failure) || !enter(cuda, failure)) return false;
-  if (blocks <= 0) return true;
+  if (blocks < 1) blocks = 1;                 // a sum of nothing is still written
   if (blocks > INT32_MAX) blocks = INT32_MAX; // the blocks stride over the rest
   for (int i = 0; i < launch->buffer_count; i++) values[i] = (int64_t)(uintptr_t)buffers[i];
   for (int i = 1; i < SYMBOL_COUNT; i++) values[launch->buffer_count + i - 1] = symbols[i];

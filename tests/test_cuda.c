@@ -12,6 +12,7 @@ static const int widths[WIDTHS] = {7, 40, 132};
 // Narrow ones at all sizes, the wide ones for the edges of tiles.
 static void test_samples(const char *folder) {
   static const int64_t sizes[][SYMBOL_COUNT] = {{0, 2, 5, 4, 9}, {0, 3, 1, 0, 1}, {0, 2, 67, 3, 70}};
+  static const int64_t empty[][SYMBOL_COUNT] = {{0, 0, 4, 0, 4}, {0, 2, 0, 0, 0}, {0, 2, 0, 3, 3}};
   static const int64_t few[SYMBOL_COUNT] = {0, 1, 1, 6, 7};
   Arena *arena = arena_new();
   Case cases[MAX_CASES];
@@ -29,7 +30,10 @@ static void test_samples(const char *folder) {
     int width = i / SAMPLE_COUNT;
     if (width == 2 && cases[i].kernel->anchor != ANCHOR_DOT) continue;
     for (int s = width == 2 ? 2 : 0; s < (width == 1 ? 2 : 3); s++)
-      check_case(handle, &cases[i], sizes[s], 1);
+      check_case(handle, &cases[i], sizes[s], 0, 1);
+    if (width == 2) continue;
+    check_case(handle, &cases[i], sizes[0], 3, 1);
+    for (int s = 0; s < 3; s++) check_case(handle, &cases[i], empty[s], 0, 1);
   }
   if (handle) dlclose(handle);
   text_free(&functions);
@@ -49,7 +53,7 @@ static void test_random(const char *folder, int first, int count) {
   }
   void *handle = build_cases(arena, folder, "random", &functions);
   for (int i = 0; handle && i < count; i++)
-    for (int s = 0; s < 2; s++) check_case(handle, &cases[i], sizes[s], 8);
+    for (int s = 0; s < 2; s++) check_case(handle, &cases[i], sizes[s], 0, 8);
   if (handle) dlclose(handle);
   text_free(&functions);
   arena_free(arena);
@@ -106,7 +110,7 @@ static void test_planted(const char *folder) {
     char report[4000];
     SampleData data = sample_data(kernel, symbols, 1);
     bool clean = simulate(handle, arena_print(arena, "simulate_planted_%d", i), kernel, &shape, &data,
-                          symbols, report, sizeof report);
+                          symbols, work_count(&shape.work, symbols), report, sizeof report);
     bool expected = planted[i].report ? !clean && strstr(report, planted[i].report) : clean;
     CHECK(expected, "%s\n  wanted: %s\n  got: %s", planted[i].body,
           planted[i].report ? planted[i].report : "nothing", report);
@@ -203,6 +207,33 @@ static void test_device(void) {
   device->close(device);
 }
 
+// A kernel compiled before comes from the cache, the same; a file that was damaged counts for nothing.
+static void test_cache(const char *folder) {
+  CudaCompiler compiler;
+  Failure failure = {0};
+  if (!cuda_compiler_open(&compiler, &failure)) return;
+  const char *text = "extern \"C\" __global__ void kernel_k(float *y) { y[threadIdx.x] = 1.0f; }\n";
+  CudaObject object, again = {0};
+  CHECK(!cuda_cache_get(folder, &compiler, text, "sm_90a", &again), "an empty cache has a cubin");
+  CHECK(cuda_compile_text(&compiler, text, "k", "sm_90a", false, &object, &failure), "%s", failure.message);
+  cuda_cache_put(folder, &compiler, text, "sm_90a", &object);
+  bool found = cuda_cache_get(folder, &compiler, text, "sm_90a", &again);
+  CHECK(found && again.count == object.count && !memcmp(again.bytes, object.bytes, object.count) &&
+            again.registers == object.registers,
+        "the cache gives something else");
+  free(again.bytes);
+  CHECK(!cuda_cache_get(folder, &compiler, text, "sm_80", &again), "found for another architecture");
+  char command[300];
+  snprintf(command, sizeof command,
+           "for f in %s/*.cubin; do printf x | dd of=$f bs=1 seek=300 conv=notrunc 2>/dev/null; done",
+           folder);
+  CHECK(system(command) == 0 && !cuda_cache_get(folder, &compiler, text, "sm_90a", &again),
+        "a damaged file is taken");
+  snprintf(command, sizeof command, "rm %s/*.cubin", folder);
+  CHECK(system(command) == 0, "no file in the cache");
+  free(object.bytes);
+}
+
 static void test_bad_architecture(void) {
   Failure failure = {0};
   Code code;
@@ -226,6 +257,7 @@ int main(void) {
   } else {
     SKIP("simulated CUDA: no g++ on this machine");
   }
+  test_cache(folder);
   rmdir(folder);
   test_bad_architecture();
   test_cubins();

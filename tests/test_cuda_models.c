@@ -123,8 +123,8 @@ static void test_simulated(const char *folder) {
   }
   void *handle = build_cases(kernels->arena, folder, "models", &functions);
   for (int i = 0; handle && i < kernels->count; i++) {
-    check_case(handle, &cases[i], sizes, 8);
-    check_case(handle, &cases[i], decoding, 8);
+    check_case(handle, &cases[i], sizes, 0, 8);
+    check_case(handle, &cases[i], decoding, 0, 8);
   }
   if (handle) dlclose(handle);
   text_free(&functions);

@@ -78,12 +78,11 @@ void csource_comment(CSource *c, const EmitOptions *options, const char *schedul
 
 enum { LINE = 100 };
 
-static void parameter(Text *out, size_t *start, const char *text, bool last) {
-  if (out->length - *start + strlen(text) > LINE) {
-    text_print(out, "\n    ");
-    *start = out->length;
-  }
-  text_print(out, "%s%s", text, last ? "" : ", ");
+// One parameter, after a comma and perhaps on a new line.
+static void parameter(Text *out, size_t *start, const char *text) {
+  bool first = out->bytes[out->length - 1] == '(', full = out->length - *start + strlen(text) > LINE;
+  text_print(out, "%s%s%s", first ? "" : ",", first ? "" : full ? "\n    " : " ", text);
+  if (full) *start = out->length - strlen(text) - 4;
 }
 
 void csource_parameters(CSource *c, Text *out) {
@@ -94,10 +93,10 @@ void csource_parameters(CSource *c, Text *out) {
     const char *text = arena_print(c->arena, "%s%s *%s %s", buffer->use == BUFFER_READ ? "const " : "",
                                    c->cuda ? dtype_cuda(buffer->dtype) : dtype_c(buffer->dtype),
                                    c->cuda ? "__restrict__" : "restrict", c->buffer_name[i]);
-    parameter(out, &start, text, false);
+    parameter(out, &start, text);
   }
   for (int i = 1; i < SYMBOL_COUNT; i++)
-    parameter(out, &start, arena_print(c->arena, "long long %s", symbol_names[i]), i + 1 == SYMBOL_COUNT);
+    parameter(out, &start, arena_print(c->arena, "long long %s", symbol_names[i]));
 }
 
 // ---- helpers: where C and CUDA spell alike but for the words in front, one text serves both

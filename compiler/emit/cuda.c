@@ -35,14 +35,23 @@ typedef struct Job {
   atomic_size_t next;
 } Job;
 
+static bool object_of(const Job *job, const char *source, const char *name, CudaObject *object,
+                      Failure *failure) {
+  const char *folder = job->options ? job->options->cache : NULL,
+             *architecture = architecture_of(job->options);
+  if (folder && cuda_cache_get(folder, job->compiler, source, architecture, object)) return true;
+  if (!cuda_compile_text(job->compiler, source, name, architecture, false, object, failure)) return false;
+  if (folder) cuda_cache_put(folder, job->compiler, source, architecture, object);
+  return true;
+}
+
 static void compile_one(Job *job, size_t i) {
   Text text = {0};
   CudaShape shape;
-  cuda_source(job->kernels[i], job->options, &text, &shape);
   CudaObject *object = &job->objects[i];
   Code *code = &job->codes[i];
-  job->failed[i] = !cuda_compile_text(job->compiler, text_string(&text), job->kernels[i]->name,
-                                      architecture_of(job->options), false, object, &job->failures[i]);
+  cuda_source(job->kernels[i], job->options, &text, &shape);
+  job->failed[i] = !object_of(job, text_string(&text), job->kernels[i]->name, object, &job->failures[i]);
   text_free(&text);
   code->name = job->kernels[i]->name;
   code->work = shape.work;

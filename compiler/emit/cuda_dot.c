@@ -172,7 +172,8 @@ static void prepare_steps(Dot *dot, Side *side) {
   if (!(dot->contract & (dot->contract - 1))) return;
   declare_slots(c, side, dot->contract);
   csource_line(c, "#pragma unroll");
-  csource_open(c, "for (int slot = 0; slot < %d; slot++)", side->slots);
+  csource_open(c, "for (int slot = 0; slot < %d && %s > 0; slot++)", side->slots,
+               csource_product(c, dot->contract));
   csource_line(c, "const long long step = %s;", local_step(dot, side));
   csource_split(c, dot->contract, "step");
   for (int axis = 0; axis < c->kernel->axis_count; axis++)

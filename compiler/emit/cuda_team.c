@@ -14,25 +14,12 @@ typedef struct Sweep {
   int count;
 } Sweep;
 
-static bool depends(const Kernel *kernel, ExprId id, ExprId on, bool *seen) {
-  if (id == on) return true;
-  if (id < on || seen[id]) return false;
-  seen[id] = true;
-  const Expr *expr = &kernel->exprs[id];
-  for (int i = 0; i < 3; i++)
-    if (depends(kernel, expr->in[i], on, seen)) return true;
-  for (int i = 0; i < KERNEL_MAX_RANK; i++)
-    if (depends(kernel, expr->index[i], on, seen)) return true;
-  return false;
-}
-
 // Does it need a reduction whose result is not there yet?
 static bool waits(CSource *c, ExprId id) {
   for (ExprId other = 1; other < id; other++) {
     if (!c->reached[other] || !c->kernel->exprs[other].axes || c->value[other]) continue;
     if (kernel_free_axes(c->kernel, other) & c->kernel->exprs[id].axes) continue; // inside of its own sweep
-    bool *seen = arena_alloc(c->arena, c->kernel->expr_count);
-    if (depends(c->kernel, id, other, seen)) return true;
+    if (kernel_depends(c->kernel, id, other)) return true;
   }
   return false;
 }

@@ -10,7 +10,7 @@ typedef struct EmitOptions {
   int threads;              // threads to compile with
   const char *cache;        // folder of compiled objects, NULL: none
   const Sources *sources;   // names the model lines in comments, NULL: none
-  const int64_t *symbols;   // sizes for which comments state FLOPs and bytes, NULL: none
+  const int64_t *symbols;   // likely sizes, for schedules, FLOPs and bytes in comments; NULL: none
 } EmitOptions;
 
 typedef struct Emitter {

@@ -55,6 +55,20 @@ int64_t kernel_stride(Kernel *kernel, int buffer, const ExprId *index, int axis)
   return stride;
 }
 
+bool kernel_depends(const Kernel *kernel, ExprId id, ExprId on) {
+  Arena *arena = arena_new();
+  bool *below = ARENA_ARRAY(arena, bool, id + 1); // operands have smaller numbers
+  below[id] = true;
+  for (ExprId each = id; each > on; each--) {
+    if (!below[each]) continue;
+    for (int i = 0; i < 3; i++) below[kernel->exprs[each].in[i]] = true;
+    for (int i = 0; i < KERNEL_MAX_RANK; i++) below[kernel->exprs[each].index[i]] = true;
+  }
+  bool found = on <= id && below[on];
+  arena_free(arena);
+  return found;
+}
+
 DotAxes kernel_dot_axes(const Kernel *kernel) {
   DotAxes out = {0};
   bool *reached = arena_alloc(kernel->arena, kernel->expr_count);

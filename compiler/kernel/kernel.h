@@ -189,7 +189,8 @@ double kernel_flops(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]); 
 double kernel_bytes(const Kernel *kernel,
                     const int64_t symbols[SYMBOL_COUNT]); // each buffer's touched part once
 
-void kernel_reachable(const Kernel *kernel, bool *reached); // by expr: is it needed by a store
+void kernel_reachable(const Kernel *kernel, bool *reached);      // by expr: is it needed by a store
+bool kernel_depends(const Kernel *kernel, ExprId id, ExprId on); // is `on` part of `id`, or the same
 
 // ---- share.c: reductions over axes of one extent bind the same axis, so that equal terms are one expression
 Kernel *kernel_share(Arena *arena, const Kernel *kernel);
