@@ -7,7 +7,7 @@
 #include "compiler/options.h"
 #include "runtime/checkpoint.h"
 #include "runtime/store.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 #include <signal.h>
 

@@ -14,7 +14,7 @@
 #include "runtime/base/failure.h"
 #include "runtime/dataset.h"
 #include "runtime/recipe.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 typedef struct Conversation Conversation; // a template, parsed and encoded once; lives in an arena
 

@@ -6,7 +6,7 @@
 
 #include "runtime/loader.h"
 #include "runtime/store.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 typedef struct Feed {
   const char *ids, *weight, *picture; // the inputs' names; NULL: the program has none

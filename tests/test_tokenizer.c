@@ -6,7 +6,7 @@
 #include "check.h"
 #include "runtime/base/arena.h"
 #include "runtime/files.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 static char *decode(const Tokenizer *tokenizer, const Ids *ids, bool specials, Arena *arena) {
   Text text = {0};

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 static void check_bytes(const Tokenizer *tokenizer, const char *text, size_t length, bool specials) {
   Ids ids = {0};

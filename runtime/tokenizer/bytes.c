@@ -1,7 +1,7 @@
 // GPT-2's spelling of bytes: printable Latin-1 bytes are themselves, the other 68 are U+0100 and up in order.
 #include <string.h>
 
-#include "runtime/tokenizer_parts.h"
+#include "runtime/tokenizer/parts.h"
 
 static bool spells_itself(int byte) {
   return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);

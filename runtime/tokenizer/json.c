@@ -4,7 +4,7 @@
 
 #include "runtime/files.h"
 #include "runtime/json.h"
-#include "runtime/tokenizer_parts.h"
+#include "runtime/tokenizer/parts.h"
 
 // What is being read: the JSON and the tokenizer that grows from it.
 typedef struct Reading {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#include "runtime/tokenizer_parts.h"
+#include "runtime/tokenizer/parts.h"
 
 typedef struct Word {
   const char *bytes;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/tokenizer_parts.h"
+#include "runtime/tokenizer/parts.h"
 
 // GPT-2's pattern. White space is spelled out: PCRE2's \s also has U+180E, which Unicode took out in 2013.
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"

@@ -1,11 +1,11 @@
 // Byte-level BPE: encoding by merges in order of rank, with a cache of words; decoding to valid UTF-8.
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 
-#include "runtime/tokenizer_parts.h"
+#include "runtime/tokenizer/parts.h"
 
 void ids_add(Ids *ids, int32_t id) {
   if (ids->count == ids->capacity) {

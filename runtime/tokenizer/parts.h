@@ -1,15 +1,15 @@
 // Shared by the tokenizer's own files only: how a Tokenizer is laid out, and its splitting of text into
 // words.
-#ifndef VLMC_RUNTIME_TOKENIZER_PARTS_H
-#define VLMC_RUNTIME_TOKENIZER_PARTS_H
+#ifndef VLMC_TOKENIZER_PARTS_H
+#define VLMC_TOKENIZER_PARTS_H
 
 #include <jansson.h>
 #include <pthread.h>
 
 #include "runtime/base/arena.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
-// tokenizer_split.c: text -> words. A splitter is a list of patterns; each splits the pieces that those
+// split.c: text -> words. A splitter is a list of patterns; each splits the pieces that those
 // before it left, at its matches, and both matches and what lies between them are pieces.
 typedef struct Splitter Splitter;
 typedef void SplitWord(void *context, const char *word, size_t length);
@@ -63,10 +63,10 @@ Tokenizer *tokenizer_new(void);
 // Builds the tables from tokens and merges. Fails when one of the 256 bytes has no token.
 bool tokenizer_prepare(Tokenizer *tokenizer, const char *place, Failure *failure);
 
-// tokenizer_json.c: words as GPT-2 splits them, for a tokenizer that no file describes.
+// json.c: words as GPT-2 splits them, for a tokenizer that no file describes.
 void tokenizer_use_gpt2(Tokenizer *tokenizer);
 
-// tokenizer_bytes.c: GPT-2's printable spelling of bytes, one character of the Basic Multilingual Plane each.
+// bytes.c: GPT-2's printable spelling of bytes, one character of the Basic Multilingual Plane each.
 void byte_level_spell(Text *out, const char *bytes, size_t length);
 // Back; false when a character stands for no byte.
 bool byte_level_read(const char *spelling, Arena *arena, char **bytes, size_t *length);

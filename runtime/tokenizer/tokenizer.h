@@ -3,8 +3,8 @@
 // an encoding and decodes to itself.
 //
 // A Tokenizer may be used from several threads at once (a lock guards its cache of words).
-#ifndef VLMC_RUNTIME_TOKENIZER_H
-#define VLMC_RUNTIME_TOKENIZER_H
+#ifndef VLMC_TOKENIZER_TOKENIZER_H
+#define VLMC_TOKENIZER_TOKENIZER_H
 
 #include <stdbool.h>
 #include <stddef.h>
