@@ -42,8 +42,8 @@ bool picture_folder_read(PictureFolder *folder, const char *image, Picture *out,
 bool picture_resize(const Picture *picture, int width, int height, Resample resample, Picture *out,
                     Failure *failure);
 
-// Resize, crop and convert by the recipe: out[height, width, channels] bytes, recipe's sizes. Fails when
-// RESIZE_NONE meets another size, or when a picture is too narrow to be scaled.
+// Convert, pad, resize and crop by the recipe: out[height, width, channels] bytes, recipe's sizes. Fails when
+// RESIZE_NONE meets another size, or when a picture is too narrow to be padded or scaled.
 bool picture_prepare(const Picture *picture, const Preprocess *preprocess, const char *name, uint8_t *out,
                      Failure *failure);
 

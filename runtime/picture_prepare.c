@@ -1,4 +1,5 @@
-// Pixels -> what the model reads: channels, resizing and cropping by the recipe, augmentation, floats.
+// Pixels -> what the model reads: channels, padding, resizing and cropping by the recipe, augmentation,
+// floats.
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,27 +7,53 @@
 #include "runtime/picture_parts.h"
 
 // A copy with 1 or 3 channels; grey is ITU-R 601-2 luma in Pillow's fixed point. A grey picture stays grey
-// here even where RGB is asked for: the three channels would be the same.
-static Picture with_channels(const Picture *picture, int channels) {
+// here even where RGB is asked for, unless it will be surrounded by a colour: the three channels would be the
+// same.
+static Picture with_channels(const Picture *picture, const Preprocess *preprocess) {
   size_t pixels = (size_t)picture->width * (size_t)picture->height;
-  int kept = channels == 1 || picture->channels == 1 ? 1 : 3;
+  bool coloured = preprocess->channels == 3 && (preprocess->pad_square || picture->channels == 3);
+  int kept = coloured ? 3 : 1;
   Picture copy = {picture->width, picture->height, kept, malloc(pixels * (size_t)kept)};
   if (!copy.pixels) die("out of memory");
   const uint8_t *in = picture->pixels;
   if (kept == picture->channels)
     memcpy(copy.pixels, in, pixels * (size_t)kept);
+  else if (coloured)
+    for (size_t i = 0; i < 3 * pixels; i++) copy.pixels[i] = in[i / 3];
   else
     for (size_t i = 0; i < pixels; i++, in += 3)
       copy.pixels[i] = (uint8_t)((in[0] * 19595u + in[1] * 38470u + in[2] * 7471u + 0x8000) >> 16);
   return copy;
 }
 
-// The size before cropping: both sides cover the recipe's, one exactly; the other is rounded down.
-static void covering_size(const Picture *picture, const Preprocess *preprocess, int64_t *width,
-                          int64_t *height) {
+static void replace(Picture *picture, Picture by) {
+  picture_free(picture);
+  *picture = by;
+}
+
+// The picture in the middle of a square; what is odd goes to the right and below.
+static bool pad_square(Picture *picture, const Preprocess *preprocess, const char *name, Failure *failure) {
+  int side = picture->width > picture->height ? picture->width : picture->height;
+  size_t channels = (size_t)picture->channels, row = (size_t)picture->width * channels;
+  size_t left = (size_t)((side - picture->width) / 2), top = (size_t)((side - picture->height) / 2);
+  Picture square;
+  if (picture->width == picture->height) return true;
+  if ((int64_t)side * side > PICTURE_MAX_PIXELS)
+    return fail(failure, "%s: is %d x %d pixels, too narrow to be padded to a square", name, picture->width,
+                picture->height);
+  if (!picture_allocate(side, side, picture->channels, name, &square, failure)) return false;
+  for (size_t i = 0; i < (size_t)side * (size_t)side; i++)
+    memcpy(square.pixels + i * channels, preprocess->pad_colour, channels);
+  for (size_t y = 0; y < (size_t)picture->height; y++)
+    memcpy(square.pixels + ((top + y) * (size_t)side + left) * channels, picture->pixels + y * row, row);
+  replace(picture, square);
+  return true;
+}
+
+// The size with which both sides cover `height` x `width`, one exactly; the other is rounded down.
+static void covering_size(const Picture *picture, int64_t *width, int64_t *height) {
   int64_t w = picture->width, h = picture->height;
-  *width = preprocess->width, *height = preprocess->height;
-  if (w * preprocess->height <= h * preprocess->width)
+  if (w * *height <= h * *width)
     *height = *width * h / w;
   else
     *width = *height * w / h;
@@ -34,20 +61,20 @@ static void covering_size(const Picture *picture, const Preprocess *preprocess, 
 
 static bool resize_by_recipe(Picture *picture, const Preprocess *preprocess, const char *name,
                              Failure *failure) {
-  int64_t width = preprocess->width, height = preprocess->height;
-  if (preprocess->resize == RESIZE_SHORTEST) covering_size(picture, preprocess, &width, &height);
+  int64_t width = preprocess->resize_width ? preprocess->resize_width : preprocess->width;
+  int64_t height = preprocess->resize_height ? preprocess->resize_height : preprocess->height;
+  if (preprocess->resize == RESIZE_SHORTEST) covering_size(picture, &width, &height);
   if (picture->width == width && picture->height == height) return true;
   if (preprocess->resize == RESIZE_NONE)
     return fail(failure, "%s: is %d x %d pixels, but the model takes %d x %d and does not resize", name,
-                picture->width, picture->height, preprocess->width, preprocess->height);
+                picture->width, picture->height, (int)width, (int)height);
   if (width > PICTURE_MAX_SIDE || height > PICTURE_MAX_SIDE)
     return fail(failure, "%s: is %d x %d pixels, too narrow to be scaled to %d x %d", name, picture->width,
                 picture->height, preprocess->width, preprocess->height);
   Picture resized;
   if (!picture_resize(picture, (int)width, (int)height, preprocess->resample, &resized, failure))
     return false;
-  picture_free(picture);
-  *picture = resized;
+  replace(picture, resized);
   return true;
 }
 
@@ -65,8 +92,9 @@ static void crop(const Picture *picture, const Preprocess *preprocess, uint8_t *
 
 bool picture_prepare(const Picture *picture, const Preprocess *preprocess, const char *name, uint8_t *out,
                      Failure *failure) {
-  Picture copy = with_channels(picture, preprocess->channels);
-  bool good = resize_by_recipe(&copy, preprocess, name, failure);
+  Picture copy = with_channels(picture, preprocess);
+  bool good = !preprocess->pad_square || pad_square(&copy, preprocess, name, failure);
+  good = good && resize_by_recipe(&copy, preprocess, name, failure);
   if (good) crop(&copy, preprocess, out);
   picture_free(&copy);
   return good;

@@ -9,28 +9,33 @@
 
 typedef enum Resample { RESAMPLE_BILINEAR, RESAMPLE_BICUBIC } Resample;
 typedef enum ResizeMode {
-  RESIZE_EXACT,    // to width x height, whatever the picture's shape
-  RESIZE_SHORTEST, // shortest edge to the size, then the centre is cropped
+  RESIZE_EXACT,    // to the size, whatever the picture's shape
+  RESIZE_SHORTEST, // until both sides cover the size: of a square size, the shortest edge has it
   RESIZE_NONE      // the picture must already have the size
 } ResizeMode;
 
-// picture file -> float[channels, height, width]: (byte * scale - mean[c]) / std[c]
+// picture file -> float[channels, height, width]: padded, resized, cropped to its centre, then
+// (byte * scale - mean[c]) / std[c]
 typedef struct Preprocess {
   int channels; // 1 (grey by ITU-R 601-2 luma) or 3 (RGB)
   int height, width;
+  bool pad_square;       // before resizing: in the middle of a square as long as the longer side
+  uint8_t pad_colour[3]; // of what surrounds it there
   ResizeMode resize;
+  int resize_height, resize_width; // before cropping; 0: height and width
   Resample resample;
   double scale;
   double mean[3], std[3];
-  int shift;     // training only: random shift by up to this many pixels, edges filled with zero bytes
-  bool mirror;   // training only: mirrored left to right with probability 1/2
+  int shift;   // training only: random shift by up to this many pixels, edges filled with zero bytes
+  bool mirror; // training only: mirrored left to right with probability 1/2
 } Preprocess;
 
 // One turn of a conversation as text. `{prompt}` and `{answer}` stand in for the turn's parts, `<image>` for
 // the picture. What `{answer}` and all text after it spell is supervised, the rest is not.
 typedef struct Template {
-  const char *turn;        // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
-  const char *caption; // how a row with a caption alone reads: "<image>{answer}<|im_end|>"; NULL: none
+  const char
+      *turn; // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+  const char *caption;     // how a row with a caption alone reads: "<image>{answer}<|im_end|>"; NULL: none
   const char *image_token; // "<image>"; repeated `image_tokens` times in the ids
   int image_tokens;        // picture tokens that the model's encoder gives; 0 for a text model
   const char *end_token;   // generation stops at it: the first special token after {answer}; NULL: none
@@ -42,16 +47,16 @@ typedef enum Schedule { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_LINEAR } Sc
 
 typedef struct Stage {
   const char *name;
-  const char *data;      // file DIR/<data>.jsonl
-  double rate;           // peak learning rate
-  Schedule schedule;     // after the warm-up, down to floor * rate at the last step
-  double floor;          // share of the peak
-  double warmup;         // share of all steps (below 1) or a number of steps
+  const char *data;                           // file DIR/<data>.jsonl
+  double rate;                                // peak learning rate
+  Schedule schedule;                          // after the warm-up, down to floor * rate at the last step
+  double floor;                               // share of the peak
+  double warmup;                              // share of all steps (below 1) or a number of steps
   double beta1, beta2, epsilon, weight_decay; // decay applies to parameters of two and more axes
-  double clip;           // largest global gradient norm; 0: none
-  int batch;             // samples per step of the device
-  int accumulate;        // steps of the device per optimizer step
-  int length;            // T: longest sample in tokens, pictures included; longer ones are cut (never in a picture)
+  double clip;                                // largest global gradient norm; 0: none
+  int batch;                                  // samples per step of the device
+  int accumulate;                             // steps of the device per optimizer step
+  int length; // T: longest sample in tokens, pictures included; longer ones are cut (never in a picture)
   double epochs;
 } Stage;
 

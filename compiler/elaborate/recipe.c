@@ -368,8 +368,17 @@ static void read_triple(Elaborator *elaborator, Scope *scope, const Ast *setting
     setting_number(elaborator, scope, setting->list[setting->count == 3 ? i : 0], &triple[i]);
 }
 
-// resize shortest|exact|none [SIZE] [bicubic|bilinear]
+// HEIGHT [WIDTH], one after the other: a single number is both.
+static void read_size(Elaborator *elaborator, Scope *scope, const Ast *item, int *height, int *width) {
+  int size = 0;
+  read_whole(elaborator, scope, item, PICTURE_SIDE, &size);
+  if (!*height) *height = size;
+  *width = size;
+}
+
+// resize shortest|exact|none HEIGHT [WIDTH] [bicubic|bilinear]
 static void read_resize(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess) {
+  preprocess->resize_height = preprocess->resize_width = 0;
   for (size_t i = 0; i < setting->count; i++) {
     const Ast *item = setting->list[i];
     if (item_is(item, "shortest"))
@@ -383,13 +392,36 @@ static void read_resize(Elaborator *elaborator, Scope *scope, const Ast *setting
     else if (item_is(item, "bilinear"))
       preprocess->resample = RESAMPLE_BILINEAR;
     else
-      read_whole(elaborator, scope, item, PICTURE_SIDE, &preprocess->height);
+      read_size(elaborator, scope, item, &preprocess->resize_height, &preprocess->resize_width);
   }
-  preprocess->width = preprocess->height;
 }
 
-static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *setting,
-                            Preprocess *preprocess) {
+// crop centre HEIGHT [WIDTH]
+static void read_crop(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess) {
+  if (setting->count < 2 || setting->count > 3 || !item_is(setting->list[0], "centre"))
+    error_at(elaborator->diagnostics, setting->span,
+             "`crop` takes `centre` and a size, as in `crop centre 224`");
+  for (size_t i = 1; i < setting->count; i++)
+    read_size(elaborator, scope, setting->list[i], &preprocess->height, &preprocess->width);
+}
+
+// pad square mean|GREY|RED GREEN BLUE. Where `mean` stands, *by_mean: the colour is known when all is read.
+static void read_pad(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess,
+                     bool *by_mean) {
+  *by_mean = setting->count == 2 && item_is(setting->list[1], "mean");
+  preprocess->pad_square = setting->count && item_is(setting->list[0], "square");
+  if (!preprocess->pad_square || (setting->count != 2 && setting->count != 4))
+    error_at(elaborator->diagnostics, setting->span,
+             "`pad` takes `square` and a colour: `mean`, one byte, or three");
+  for (size_t i = 1; i < setting->count && i < 4 && !*by_mean && preprocess->pad_square; i++) {
+    int byte = 0;
+    read_whole(elaborator, scope, setting->list[i], 255, &byte);
+    for (size_t c = i - 1; c < 3; c++) preprocess->pad_colour[c] = (uint8_t)byte; // one byte: all channels
+  }
+}
+
+static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess,
+                            bool *pad_by_mean) {
   const char *name = setting->text;
   const Ast *first = setting->count ? setting->list[0] : NULL;
   int mirror = 0;
@@ -406,17 +438,39 @@ static void read_preprocess(Elaborator *elaborator, Scope *scope, const Ast *set
   } else if (!strcmp(name, "mirror")) {
     read_whole(elaborator, scope, first, 1, &mirror);
     preprocess->mirror = mirror;
-  } else if (!strcmp(name, "crop")) { // crop centre SIZE: what `shortest` leaves over
-    if (setting->count == 2)
-      read_whole(elaborator, scope, setting->list[1], PICTURE_SIDE, &preprocess->height);
-    preprocess->width = preprocess->height;
+  } else if (!strcmp(name, "crop")) {
+    read_crop(elaborator, scope, setting, preprocess);
+  } else if (!strcmp(name, "pad")) {
+    read_pad(elaborator, scope, setting, preprocess, pad_by_mean);
   } else if (!strcmp(name, "shift")) {
     read_whole(elaborator, scope, first, PICTURE_SIDE, &preprocess->shift);
   } else if (!strcmp(name, "channels")) {
     read_whole(elaborator, scope, first, 3, &preprocess->channels);
   } else {
-    unknown_setting(elaborator, setting, "channels, resize, crop, scale, mean, std, shift and mirror");
+    unknown_setting(elaborator, setting, "channels, pad, resize, crop, scale, mean, std, shift and mirror");
   }
+}
+
+// The byte that normalises to about 0, rounded down (as published processors have it).
+static uint8_t mean_byte(const Preprocess *preprocess, int channel) {
+  double byte = preprocess->mean[channel] / preprocess->scale + 1e-6; // 0.2 / (1/255) is 51
+  return (uint8_t)(byte > 0 ? byte < 255 ? byte : 255 : 0);
+}
+
+// What is cropped is the resized picture's size where no crop is asked for, and inside of it where one is.
+static void check_sizes(Elaborator *elaborator, const Ast *ast, Preprocess *preprocess) {
+  if (!preprocess->height) preprocess->height = preprocess->resize_height;
+  if (!preprocess->width) preprocess->width = preprocess->resize_width;
+  if (!preprocess->resize_height) preprocess->resize_height = preprocess->height;
+  if (!preprocess->resize_width) preprocess->resize_width = preprocess->width;
+  if (preprocess->height < 1 || preprocess->width < 1 ||
+      (preprocess->channels != 1 && preprocess->channels != 3))
+    error_at(elaborator->diagnostics, ast->span,
+             "preprocessing needs a size of 1 to 4096 and 1 or 3 channels");
+  else if (preprocess->height > preprocess->resize_height || preprocess->width > preprocess->resize_width)
+    error_at(elaborator->diagnostics, ast->span,
+             "the crop of %d x %d does not lie inside of the %d x %d that are resized to", preprocess->height,
+             preprocess->width, preprocess->resize_height, preprocess->resize_width);
 }
 
 const Preprocess *model_preprocess(Model *model) {
@@ -431,10 +485,10 @@ const Preprocess *model_preprocess(Model *model) {
                              .std = {1, 1, 1},
                              .resize = RESIZE_EXACT,
                              .resample = RESAMPLE_BICUBIC};
-  for (size_t i = 0; i < ast->count; i++) read_preprocess(elaborator, owner->scope, ast->list[i], preprocess);
-  if (preprocess->height < 1 || preprocess->width < 1 || preprocess->height > PICTURE_SIDE ||
-      (preprocess->channels != 1 && preprocess->channels != 3))
-    error_at(elaborator->diagnostics, ast->span,
-             "preprocessing needs a size of 1 to 4096 and 1 or 3 channels");
+  bool pad_by_mean = false;
+  for (size_t i = 0; i < ast->count; i++)
+    read_preprocess(elaborator, owner->scope, ast->list[i], preprocess, &pad_by_mean);
+  for (int c = 0; c < 3 && pad_by_mean; c++) preprocess->pad_colour[c] = mean_byte(preprocess, c);
+  check_sizes(elaborator, ast, preprocess);
   return elaborator->diagnostics->errors > errors ? NULL : preprocess;
 }

@@ -15,10 +15,17 @@ static void try_archive(const uint8_t *bytes, size_t size) {
 static void try_prepare(const Picture *picture) {
   static const Preprocess recipes[] = {
       {.channels = 3, .height = 5, .width = 7, .resize = RESIZE_SHORTEST, .resample = RESAMPLE_BICUBIC},
-      {.channels = 1, .height = 4, .width = 4, .resize = RESIZE_EXACT, .resample = RESAMPLE_BILINEAR}};
+      {.channels = 1, .height = 4, .width = 4, .resize = RESIZE_EXACT, .resample = RESAMPLE_BILINEAR},
+      {.channels = 3,
+       .height = 4,
+       .width = 3,
+       .pad_square = true,
+       .resize = RESIZE_SHORTEST,
+       .resize_height = 5,
+       .resize_width = 5}};
   uint8_t out[3 * 5 * 7];
   Failure failure;
-  for (int i = 0; i < 2; i++) picture_prepare(picture, &recipes[i], "fuzzed", out, &failure);
+  for (int i = 0; i < 3; i++) picture_prepare(picture, &recipes[i], "fuzzed", out, &failure);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
