@@ -182,25 +182,61 @@ static void test_attention(void) {
   }
 }
 
+static void normalise(double *x, const double *weight, int rows, int width) { // x: [rows, width], in place
+  for (int r = 0; r < rows; r++) {
+    double square = 0;
+    for (int i = 0; i < width; i++) square += x[r * width + i] * x[r * width + i] / width;
+    for (int i = 0; i < width; i++) x[r * width + i] *= weight[i] / sqrt(square + 1e-5);
+  }
+}
+
+// Plain; then heads wider than their share of the model, with biases and with norms of queries and keys.
 static void test_grouped(void) {
-  enum { B = 2, T = 5, H = 6, G = 2, E = 4, D = H * E };
+  enum { B = 2, T = 5, H = 6, G = 2, D = 24, MOST = 6 };
+  for (int full = 0; full < 2; full++) {
+    int E = full ? 6 : D / H;
+    Run run;
+    char text[200];
+    snprintf(text, sizeof text,
+             "import nn\nmodel M() { forward(x[B, T, 24]) = a: nn.GroupedAttention(6, groups = 2, base = "
+             "100%s)(x) }",
+             full ? ", size = 6, bias = true, norms = true" : "");
+    if (!run_open(&run, text, "forward", B, T, 1)) continue;
+    double q[B * T * H * MOST], k[B * T * G * MOST], v[B * T * G * MOST], rq[B * T * H * MOST],
+        rk[B * T * G * MOST], mix[B * T * H * MOST], wanted[B * T * D];
+    double *x = run_input(&run, "x");
+    linear(q, x, run_input(&run, "a.q.weight"), full ? run_input(&run, "a.q.bias") : NULL, B * T, D, H * E);
+    linear(k, x, run_input(&run, "a.k.weight"), full ? run_input(&run, "a.k.bias") : NULL, B * T, D, G * E);
+    linear(v, x, run_input(&run, "a.v.weight"), full ? run_input(&run, "a.v.bias") : NULL, B * T, D, G * E);
+    if (full) normalise(q, run_input(&run, "a.qnorm.weight"), B * T * H, E);
+    if (full) normalise(k, run_input(&run, "a.knorm.weight"), B * T * G, E);
+    rotate(rq, q, B, T, H, E, 100);
+    rotate(rk, k, B, T, G, E, 100);
+    attention(mix, rq, rk, v, H * E, G * E, B, T, H, G, E, true, 0, false);
+    linear(wanted, mix, run_input(&run, "a.out.weight"), NULL, B * T, H * E, D);
+    check_values("GroupedAttention", run_evaluate(&run), wanted, B * T * D);
+    run_close(&run);
+  }
+}
+
+// A grid of 6 x 6 tokens, 3 x 3 of them as one.
+static void test_pixel_shuffle(void) {
+  enum { B = 2, SIDE = 6, BY = 3, FEW = SIDE / BY, D = 5 };
   Run run;
-  if (!run_open(&run,
-                "import nn\nmodel M() { forward(x[B, T, 24]) = a: nn.GroupedAttention(6, groups = 2, base = "
-                "100)(x) }",
-                "forward", B, T, 1))
+  double wanted[B * SIDE * SIDE * D];
+  if (!run_open(&run, "import nn\nmodel M() { forward(x[B, 36, 5]) = nn.pixel_shuffle(x, 6, 3) }", "forward",
+                B, 1, 1))
     return;
-  double q[B * T * D], k[B * T * G * E], v[B * T * G * E], rq[B * T * D], rk[B * T * G * E], mix[B * T * D],
-      wanted[B * T * D];
-  double *x = run_input(&run, "x");
-  linear(q, x, run_input(&run, "a.q.weight"), NULL, B * T, D, D);
-  linear(k, x, run_input(&run, "a.k.weight"), NULL, B * T, D, G * E);
-  linear(v, x, run_input(&run, "a.v.weight"), NULL, B * T, D, G * E);
-  rotate(rq, q, B, T, H, E, 100);
-  rotate(rk, k, B, T, G, E, 100);
-  attention(mix, rq, rk, v, D, G * E, B, T, H, G, E, true, 0, false);
-  linear(wanted, mix, run_input(&run, "a.out.weight"), NULL, B * T, D, D);
-  check_values("GroupedAttention", run_evaluate(&run), wanted, B * T * D);
+  const double *x = run_input(&run, "x");
+  double *y = wanted;
+  for (int b = 0; b < B; b++)
+    for (int n = 0; n < FEW * FEW; n++)
+      for (int p = 0; p < BY * BY; p++)
+        for (int d = 0; d < D; d++) {
+          int row = n / FEW * BY + p / BY, column = n % FEW * BY + p % BY;
+          *y++ = x[((b * SIDE + row) * SIDE + column) * D + d];
+        }
+  check_values("pixel_shuffle", run_evaluate(&run), wanted, B * SIDE * SIDE * D);
   run_close(&run);
 }
 
@@ -503,6 +539,7 @@ int main(void) {
   test_linear();
   test_attention();
   test_grouped();
+  test_pixel_shuffle();
   test_edited_attention();
   test_cross_entropy();
   test_contrastive();

@@ -376,11 +376,15 @@ static void read_size(Elaborator *elaborator, Scope *scope, const Ast *item, int
   *width = size;
 }
 
-// resize shortest|exact|none HEIGHT [WIDTH] [bicubic|bilinear]
+// resize shortest|exact|none HEIGHT [WIDTH] [bicubic|bilinear]; a word may also be a text that a name stands
+// for.
 static void read_resize(Elaborator *elaborator, Scope *scope, const Ast *setting, Preprocess *preprocess) {
   preprocess->resize_height = preprocess->resize_width = 0;
   for (size_t i = 0; i < setting->count; i++) {
     const Ast *item = setting->list[i];
+    const Value *named = item->kind == AST_NAME ? scope_find(scope, item->text) : NULL;
+    Ast word = {.kind = AST_NAME, .text = named && named->kind == VALUE_STRING ? named->text : NULL};
+    if (word.text) item = &word;
     if (item_is(item, "shortest"))
       preprocess->resize = RESIZE_SHORTEST;
     else if (item_is(item, "exact"))
