@@ -17,8 +17,10 @@ static void check_sound(Session *session, const Graph *graph, const char *name) 
 }
 
 static void test_models(void) {
-  static const char *const models[] = {"vit", "gpt", "vlm", "clip"}, *const presets[] = {NULL, "tiny"};
-  for (size_t i = 0; i < 4; i++)
+  static const char *const models[] = {"vit", "siglip", "gpt",     "llama",      "clip",
+                                       "vlm", "llava",  "nanovlm", "minimind2v", "minimind3v"};
+  static const char *const presets[] = {NULL, "tiny"};
+  for (size_t i = 0; i < sizeof models / sizeof *models; i++)
     for (size_t j = 0; j < 2; j++) {
       Session session;
       char path[100];
@@ -98,6 +100,50 @@ static int64_t parameter_count(const Graph *graph, const char *prefix, bool trai
     if (!trained_only || input->trained) sum += type_elements(graph_type(graph, input->node), symbols);
   }
   return sum;
+}
+
+// Presets of published models have the parameters that the reference implementations have.
+static void test_published_sizes(void) {
+  static const struct {
+    const char *model, *preset;
+    int64_t parameters;
+  } rows[] = {
+      {"gpt", "small", 124439808},
+      {"gpt", "medium", 354823168},
+      {"gpt", "large", 774030080},
+      {"gpt", "xl", 1557611200},
+      {"llama", "smollm2_135m", 134515008},
+      {"llama", "smollm2_360m", 361821120},
+      {"llama", "qwen2_0_5b", 494032768},
+      {"llama", "qwen2_5_1_5b", 1543714304},
+      {"llama", "qwen3_0_6b", 596049920},
+      {"llama", "minimind2", 104030976},
+      {"llama", "minimind2_small", 25829888},
+      {"llama", "minimind3", 63912192},
+      {"llama", "stories260k", 260032},
+      {"vit", "b16", 85797888},
+      {"vit", "b32", 87454464},
+      {"vit", "l14", 303177728},
+      {"vit", "l14_336", 303505408},
+      {"siglip", "b16_224", 85797120},
+      {"siglip", "b16_512", 86433024},
+      {"siglip", "so400m", 412987248},
+      {"siglip", "siglip2_b32_256", 87465216},
+      {"nanovlm", "nanovlm_222m", 222081600},
+      {"nanovlm", "nanovlm_450m", 460113984},
+      {"minimind2v", "base", 190419456},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    Session session;
+    char path[100];
+    snprintf(path, sizeof path, "models/%s.vlm", rows[i].model);
+    bool good = session_open(&session, path, rows[i].preset, NULL, 0);
+    Graph *graph = good ? model_graph(session.model, "forward") : NULL;
+    CHECK(graph && model_check_weights(session.model), "%s: %s", path, session_said(&session));
+    int64_t count = graph ? parameter_count(graph, "", false) : 0;
+    CHECK(count == rows[i].parameters, "%s, %s: %lld parameters", path, rows[i].preset, (long long)count);
+    session_close(&session);
+  }
 }
 
 // Full size: the published numbers of parameters.
@@ -219,6 +265,19 @@ static void test_recipe(void) {
   session_close(&session);
 }
 
+// A word of a setting may come from the configuration.
+static void test_preprocess_word(void) {
+  static const Resample wanted[] = {RESAMPLE_BICUBIC, RESAMPLE_BILINEAR};
+  for (int i = 0; i < 2; i++) {
+    Session session;
+    bool good = session_open(&session, "models/siglip.vlm", i ? "siglip2_b16_256" : "b16_224", NULL, 0);
+    const Preprocess *preprocess = good ? model_preprocess(session.model) : NULL;
+    CHECK(preprocess && preprocess->resample == wanted[i] && preprocess->resize == RESIZE_EXACT, "%s",
+          session_said(&session));
+    session_close(&session);
+  }
+}
+
 // A define that names nothing, and a model beside its own parts in another folder.
 static void test_defines(void) {
   Session session;
@@ -265,9 +324,11 @@ int main(void) {
   test_models();
   test_parameters();
   test_sizes();
+  test_published_sizes();
   test_stages();
   test_selectors();
   test_recipe();
+  test_preprocess_word();
   test_defines();
   test_library_error();
   test_cost();

@@ -65,8 +65,8 @@ static void check_round_trip(const char *name, const char *text, size_t length) 
 
 static void test_files(void) {
   static const char *const files[] = {
-      "stdlib/prelude.vlm", "stdlib/nn.vlm",  "stdlib/optim.vlm", "models/vit.vlm",
-      "models/gpt.vlm",     "models/vlm.vlm", "models/clip.vlm",
+      "stdlib/prelude.vlm", "stdlib/nn.vlm",   "stdlib/optim.vlm",  "models/vit.vlm",   "models/gpt.vlm",
+      "models/vlm.vlm",     "models/clip.vlm", "models/siglip.vlm", "models/llama.vlm", "models/llava.vlm",
   };
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     Session session;
