@@ -207,31 +207,48 @@ static void test_device(void) {
   device->close(device);
 }
 
-// A kernel compiled before comes from the cache, the same; a file that was damaged counts for nothing.
-static void test_cache(const char *folder) {
-  CudaCompiler compiler;
+static bool compile_cached(Kernel *kernel, const char *folder, const char *architecture, Text *cubin) {
+  Code code = {0};
   Failure failure = {0};
-  if (!cuda_compiler_open(&compiler, &failure)) return;
-  const char *text = "extern \"C\" __global__ void kernel_k(float *y) { y[threadIdx.x] = 1.0f; }\n";
-  CudaObject object, again = {0};
-  CHECK(!cuda_cache_get(folder, &compiler, text, "sm_90a", &again), "an empty cache has a cubin");
-  CHECK(cuda_compile_text(&compiler, text, "k", "sm_90a", false, &object, &failure), "%s", failure.message);
-  cuda_cache_put(folder, &compiler, text, "sm_90a", &object);
-  bool found = cuda_cache_get(folder, &compiler, text, "sm_90a", &again);
-  CHECK(found && again.count == object.count && !memcmp(again.bytes, object.bytes, object.count) &&
-            again.registers == object.registers,
+  void *handle;
+  EmitOptions options = {.architecture = architecture, .threads = 1, .cache = folder};
+  if (!emitter_cuda.compile(&kernel, 1, &options, &code, &handle, &failure)) return false;
+  text_print(cubin, "%d registers ", code.registers);
+  text_add(cubin, code.cubin, code.cubin_bytes);
+  emitter_cuda.release(handle);
+  return true;
+}
+
+// Cubins that come from the cache are the ones that were put there; a damaged file is made anew.
+static void test_cache(void) {
+  Failure failure;
+  CudaCompiler compiler;
+  char folder[] = "/tmp/vlmc-cache-XXXXXX", command[300];
+  if (!cuda_compiler_open(&compiler, &failure) || !mkdtemp(folder)) return;
+  Arena *arena = arena_new();
+  Kernel *kernel = sample_layer_norm(arena, 33);
+  Text first = {0}, again = {0}, other = {0};
+  CHECK(compile_cached(kernel, folder, "sm_90a", &first), "into an empty cache");
+  snprintf(command, sizeof command, "test $(ls %s/*.cubin | wc -l) = $COUNT", folder);
+  setenv("COUNT", "1", 1);
+  CHECK(system(command) == 0, "one kernel, one file");
+  CHECK(compile_cached(kernel, folder, "sm_90a", &again) && again.length == first.length &&
+            !memcmp(again.bytes, first.bytes, first.length),
         "the cache gives something else");
-  free(again.bytes);
-  CHECK(!cuda_cache_get(folder, &compiler, text, "sm_80", &again), "found for another architecture");
-  char command[300];
+  compile_cached(kernel, folder, "sm_80", &other);
+  setenv("COUNT", "2", 1);
+  CHECK(system(command) == 0, "another architecture, another file");
   snprintf(command, sizeof command,
            "for f in %s/*.cubin; do printf x | dd of=$f bs=1 seek=300 conv=notrunc 2>/dev/null; done",
            folder);
-  CHECK(system(command) == 0 && !cuda_cache_get(folder, &compiler, text, "sm_90a", &again),
+  again.length = 0;
+  CHECK(system(command) == 0 && compile_cached(kernel, folder, "sm_90a", &again) &&
+            again.length == first.length && !memcmp(again.bytes, first.bytes, first.length),
         "a damaged file is taken");
-  snprintf(command, sizeof command, "rm %s/*.cubin", folder);
-  CHECK(system(command) == 0, "no file in the cache");
-  free(object.bytes);
+  snprintf(command, sizeof command, "rm -r %s", folder);
+  CHECK(system(command) == 0, "the cache is a folder of files");
+  text_free(&first), text_free(&again), text_free(&other);
+  arena_free(arena);
 }
 
 static void test_bad_architecture(void) {
@@ -257,8 +274,8 @@ int main(void) {
   } else {
     SKIP("simulated CUDA: no g++ on this machine");
   }
-  test_cache(folder);
   rmdir(folder);
+  test_cache();
   test_bad_architecture();
   test_cubins();
   test_device();

@@ -1,5 +1,6 @@
 // Target cuda: kernels to CUDA C text and, through NVRTC, to code for one architecture. Works without a GPU.
 // Input: kernels; output: codes with cubins, registers, spills; the text in its forms.
+#include "compiler/emit/cache.h"
 #include "compiler/emit/cuda_emit.h"
 
 #include <pthread.h>
@@ -35,14 +36,29 @@ typedef struct Job {
   atomic_size_t next;
 } Job;
 
+// From the cache or from NVRTC.
 static bool object_of(const Job *job, const char *source, const char *name, CudaObject *object,
                       Failure *failure) {
   const char *folder = job->options ? job->options->cache : NULL,
              *architecture = architecture_of(job->options);
-  if (folder && cuda_cache_get(folder, job->compiler, source, architecture, object)) return true;
-  if (!cuda_compile_text(job->compiler, source, name, architecture, false, object, failure)) return false;
-  if (folder) cuda_cache_put(folder, job->compiler, source, architecture, object);
-  return true;
+  if (!folder) return cuda_compile_text(job->compiler, source, name, architecture, false, object, failure);
+  Text key = {0};
+  int major = 0, minor = 0, about[3];
+  job->compiler->nvrtcVersion(&major, &minor);
+  text_print(&key, "nvrtc %d.%d %s\n%s", major, minor, architecture, source);
+  bool found = cache_get(folder, "cubin", &key, about, sizeof about, &object->bytes, &object->count),
+       made = false;
+  if (found) {
+    object->registers = about[0], object->spill_bytes = about[1], object->shared_bytes = about[2];
+  } else {
+    made = cuda_compile_text(job->compiler, source, name, architecture, false, object, failure);
+  }
+  if (made) {
+    about[0] = object->registers, about[1] = object->spill_bytes, about[2] = object->shared_bytes;
+    cache_put(folder, "cubin", &key, about, sizeof about, object->bytes, object->count);
+  }
+  text_free(&key);
+  return found || made;
 }
 
 static void compile_one(Job *job, size_t i) {

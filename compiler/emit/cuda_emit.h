@@ -8,7 +8,6 @@
 //          -> cuda_dot.c      tiles through shared memory, 8x8 results in each thread's registers
 //          -> cuda_scatter.c  a block per destination row
 //          -> cuda_nvrtc.c    text to cubin; registers and spills
-//          -> cuda_cache.c    cubins on disk
 //          -> cuda.c          the Emitter: threads that compile
 //
 // The text has no includes. Launches are one-dimensional; every body strides over its work by gridDim.x, so
@@ -72,11 +71,5 @@ typedef struct CudaObject {
 } CudaObject;
 bool cuda_compile_text(const CudaCompiler *compiler, const char *source, const char *name,
                        const char *architecture, bool ptx, CudaObject *object, Failure *failure);
-
-// ---- cuda_cache.c
-bool cuda_cache_get(const char *folder, const CudaCompiler *compiler, const char *source,
-                    const char *architecture, CudaObject *object);
-void cuda_cache_put(const char *folder, const CudaCompiler *compiler, const char *source,
-                    const char *architecture, const CudaObject *object);
 
 #endif

@@ -1,7 +1,9 @@
 // The emitter for this machine's CPU. Input: kernels; output: functions in memory. Threads compile kernels to
 // objects, each with a context of its own; then ORC links all of them at once.
+#include "compiler/emit/cache.h"
 #include "compiler/emit/llvm_target.h"
 
+#include <dlfcn.h>
 #include <llvm-c/LLJIT.h>
 #include <llvm-c/Support.h>
 #include <llvm-c/Target.h>
@@ -10,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MOST_THREADS = 64 };
 
@@ -31,16 +34,52 @@ static void job_failed(Job *job, const Failure *failure) {
   pthread_mutex_unlock(&job->lock);
 }
 
+// ---- objects from the cache or from LLVM --------------------------------------------------------
+
+// What an Object has to say besides its bytes, as the cache keeps it.
+typedef struct About {
+  Work work;
+  int64_t scratch_bytes;
+} About;
+
+// Kernel, CPU, LLVM's version, and this build of the backend: its file's size and time of change.
+static void cache_key(const Job *job, const Kernel *kernel, Text *key) {
+  Dl_info info;
+  struct stat status = {0};
+  unsigned major, minor, patch;
+  LLVMGetVersion(&major, &minor, &patch);
+  if (dladdr((const void *)&cache_key, &info)) (void)!stat(info.dli_fname, &status);
+  kernel_print(kernel, key);
+  text_print(key, "\ncpu %s %s\nllvm %u.%u.%u build %lld %lld.%09ld", job->cpu, job->features, major, minor,
+             patch, (long long)status.st_size, (long long)status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+}
+
+static bool from_cache(const char *folder, const Text *key, Object *object) {
+  About about = {0};
+  if (!cache_get(folder, "object", key, &about, sizeof about, &object->bytes, &object->size)) return false;
+  object->work = about.work;
+  object->scratch_bytes = about.scratch_bytes;
+  return true;
+}
+
+static void into_cache(const char *folder, const Text *key, const Object *object) {
+  About about = {0};
+  about.work = object->work;
+  about.scratch_bytes = object->scratch_bytes;
+  cache_put(folder, "object", key, &about, sizeof about, object->bytes, object->size);
+}
+
 static bool compile_one(Job *job, size_t i, Target *target, bool *opened, Failure *failure) {
   const char *cache = job->options->cache;
-  if (cache && llvm_cache_get(cache, job->kernels[i], job->cpu, job->features, &job->objects[i])) return true;
-  if (!*opened) {
-    *opened = true;
-    if (!llvm_target_open(target, job->cpu, job->features, failure)) return false;
-  }
-  if (!llvm_compile(target, job->kernels[i], FORM_OBJECT, &job->objects[i], failure)) return false;
-  if (cache) llvm_cache_put(cache, job->kernels[i], job->cpu, job->features, &job->objects[i]);
-  return true;
+  Object *object = &job->objects[i];
+  Text key = {0};
+  if (cache) cache_key(job, job->kernels[i], &key);
+  bool found = cache && from_cache(cache, &key, object), made = false;
+  if (!found && !*opened) *opened = llvm_target_open(target, job->cpu, job->features, failure);
+  if (!found && *opened) made = llvm_compile(target, job->kernels[i], FORM_OBJECT, object, failure);
+  if (made && cache) into_cache(cache, &key, object);
+  text_free(&key);
+  return found || made;
 }
 
 static void *worker(void *context) {

@@ -27,10 +27,4 @@ bool llvm_compile(Target *target, Kernel *kernel, Form form, Object *object, Fai
 // The name of a kernel's function in its object.
 char *llvm_symbol(Arena *arena, const Kernel *kernel);
 
-// ---- llvm_cache.c: objects on disk, under a key of kernel text, CPU, LLVM's version and this build
-bool llvm_cache_get(const char *folder, const Kernel *kernel, const char *cpu, const char *features,
-                    Object *object);
-void llvm_cache_put(const char *folder, const Kernel *kernel, const char *cpu, const char *features,
-                    const Object *object);
-
 #endif
