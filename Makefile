@@ -10,7 +10,7 @@ LIBS      = -ljansson -lpng -lz -ljpeg -lwebp -lpcre2-8 -lutf8proc -lfreetype -l
 
 # Folders in pipeline order. llvm_*.c go into a backend of their own that is opened on demand: vlmc itself starts
 # without LLVM.
-FOLDERS = runtime/base runtime/tokenizer runtime compiler/syntax compiler/elaborate compiler/graph compiler/graph/passes \
+FOLDERS = runtime/base runtime/tokenizer runtime/weights runtime compiler/syntax compiler/elaborate compiler/graph compiler/graph/passes \
           compiler/lower compiler/kernel compiler/emit compiler
 SOURCES = $(filter-out compiler/emit/llvm_%,$(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c)))
 LLVM_SOURCES = $(wildcard compiler/emit/llvm_*.c)

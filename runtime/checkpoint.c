@@ -3,7 +3,7 @@
 
 #include "runtime/files.h"
 #include "runtime/json.h"
-#include "runtime/safetensors.h"
+#include "runtime/weights/safetensors.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -6,7 +6,7 @@
 #include "check.h"
 #include "runtime/base/arena.h"
 #include "runtime/files.h"
-#include "runtime/safetensors.h"
+#include "runtime/weights/safetensors.h"
 
 static char folder[] = "/tmp/vlmc-safetensors-XXXXXX";
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/safetensors.h"
+#include "runtime/weights/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   Safetensors file;

@@ -3,8 +3,8 @@
 //
 //   u64 n (little endian) | n bytes of JSON: {"name": {"dtype": "F32", "shape": [2, 3],
 //   "data_offsets": [0, 24]}, ..., "__metadata__": {"key": "text"}} | the tensors' bytes, without holes
-#ifndef VLMC_RUNTIME_SAFETENSORS_H
-#define VLMC_RUNTIME_SAFETENSORS_H
+#ifndef VLMC_WEIGHTS_SAFETENSORS_H
+#define VLMC_WEIGHTS_SAFETENSORS_H
 
 #include <stdbool.h>
 #include <stddef.h>

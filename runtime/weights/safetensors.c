@@ -1,5 +1,5 @@
 // safetensors: the header is parsed and every byte range checked before a pointer leaves this file.
-#include "runtime/safetensors.h"
+#include "runtime/weights/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
