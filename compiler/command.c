@@ -52,11 +52,17 @@ static const char *cache_folder(Arena *arena, const char *asked) {
   return home && *home == '/' ? arena_print(arena, "%s/.cache/vlmc", home) : NULL;
 }
 
+// A folder that holds a checkpoint, but not of a run of ours.
+static bool is_published(Job *job, const char *folder) {
+  return !file_exists(arena_print(job->arena, "%s/run.json", folder)) &&
+         file_exists(arena_print(job->arena, "%s/model.safetensors", folder));
+}
+
 // What the folder of --weights says about its model, where the command line is silent.
 static bool adopt_run(Job *job) {
   const Options *options = job->options;
   CompileOptions *compile = &job->compile;
-  if (!options->weights || !is_folder(options->weights)) return true;
+  if (!options->weights || !is_folder(options->weights) || is_published(job, options->weights)) return true;
   if (!run_info_read(options->weights, job->arena, &job->info, &job->failure)) return false;
   if (!compile->stage) compile->stage = job->info.stage;
   if (!compile->preset) compile->preset = job->info.preset;
@@ -134,7 +140,8 @@ int job_close(Job *job, bool good) {
   return good ? 0 : internal ? 2 : 1;
 }
 
-// ---- --from -------------------------------------------------------------------------------------
+// ---- --weights, --from
+// -------------------------------------------------------------------------------------
 
 typedef struct From {
   const char *to, *path, *from; // [to=]path[:from]
@@ -155,11 +162,24 @@ static From read_from(Arena *arena, const char *text) {
   return from;
 }
 
+static bool load(Job *job, From from) {
+  const Options *options = job->options;
+  Text report = {0};
+  PublishedOptions published = {.maps = compiler_weights(job->compiler),
+                                .allow_missing = options->allow_missing,
+                                .allow_count = (size_t)options->allow_count,
+                                .report = &report};
+  bool good = checkpoint_load(from.path, from.from, from.to, job->store, &published, &job->failure);
+  if (!good || !options->quiet) fputs(text_string(&report), stderr);
+  text_free(&report);
+  return good;
+}
+
+bool job_load_weights(Job *job) { return load(job, (From){"", job->options->weights, ""}); }
+
 bool job_load_from(Job *job) {
-  for (int i = 0; i < job->options->from_count; i++) {
-    From from = read_from(job->arena, job->options->from[i]);
-    if (!checkpoint_load(from.path, from.from, from.to, job->store, &job->failure)) return false;
-  }
+  for (int i = 0; i < job->options->from_count; i++)
+    if (!load(job, read_from(job->arena, job->options->from[i]))) return false;
   return true;
 }
 
@@ -224,13 +244,20 @@ int64_t job_vocabulary(Job *job) {
   return rows;
 }
 
+// In the folder of a checkpoint, or beside a file.
+static const char *tokenizer_beside(Job *job, const char *checkpoint) {
+  const char *slash = is_folder(checkpoint) ? NULL : strrchr(checkpoint, '/');
+  if (is_folder(checkpoint)) return arena_print(job->arena, "%s/tokenizer.json", checkpoint);
+  return arena_print(job->arena, "%.*stokenizer.json", slash ? (int)(slash - checkpoint) + 1 : 0, checkpoint);
+}
+
 // The tokenizer of the --from that brings the table of tokens: ids mean the same only there.
 static const char *tokenizer_of_from(Job *job) {
   int64_t rows;
   const Input *table = find_token_table(job, &rows);
   for (int i = 0; table && i < job->options->from_count; i++) {
     From from = read_from(job->arena, job->options->from[i]);
-    const char *path = arena_print(job->arena, "%s/tokenizer.json", from.path);
+    const char *path = tokenizer_beside(job, from.path);
     size_t length = strlen(from.to);
     bool brings = !length || (!strncmp(table->name, from.to, length) && table->name[length] == '.');
     if (brings && file_exists(path)) return path;
@@ -242,7 +269,7 @@ bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary) {
   const Options *options = job->options;
   const char *path = options->tokenizer;
   const char *own = options->weights ? options->weights : options->resume ? options->out : NULL;
-  if (!path && own) path = arena_print(job->arena, "%s/tokenizer.json", own);
+  if (!path && own) path = tokenizer_beside(job, own);
   if (!path) path = tokenizer_of_from(job);
   if (path) return tokenizer_read(path, &job->tokenizer, &job->failure);
   const Stage *stage = compiler_stage(job->compiler);

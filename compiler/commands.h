@@ -18,6 +18,7 @@ int run_train(const Options *options, volatile sig_atomic_t *stop);
 int run_eval(const Options *options, volatile sig_atomic_t *stop);
 int run_chat(const Options *options, volatile sig_atomic_t *stop);
 int run_check(const Options *options);
+int run_export(const Options *options);
 
 // ---- command.c ----------------------------------------------------------------------------------
 
@@ -43,10 +44,12 @@ bool job_report(const Job *job);    // prints the compiler's messages; always fa
 
 // Installed: PREFIX/share/vlmc beside PREFIX/bin; built: the folder above build/.
 const char *library_folder(Arena *arena, Failure *failure);
-// Every --from in order: [PART=]DIR[:PART].
+// The whole model from --weights, and every --from in order: [PART=]PATH[:PART]. Files that others published
+// are read by the model's blocks of weights, with a report on stderr.
+bool job_load_weights(Job *job);
 bool job_load_from(Job *job);
-// The stage's tokenizer: --tokenizer, else the run's own, else that of the --from which brings the model's table
-// of tokens, else trained on the stage's rows, with as many tokens as the model's vocabulary.
+// The stage's tokenizer: --tokenizer, else the run's own, else that of the --from which brings the model's
+// table of tokens, else trained on the stage's rows, with as many tokens as the model's vocabulary.
 bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary);
 // Rows of the table in which the model looks up token ids (the smallest, if several); 0: it reads no text.
 int64_t job_vocabulary(Job *job);

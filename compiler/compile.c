@@ -65,7 +65,7 @@ static bool open_model(Compiler *compiler) {
     return false;
   compiler->model =
       model_open(compiler->arena, &compiler->diagnostics, &compiler->modules, &compiler->model_options);
-  return compiler->model && model_check_weights(compiler->model);
+  return compiler->model && model_weights(compiler->model, &compiler->weights);
 }
 
 // A pass that the command line names and the pipeline has not, or NULL.
@@ -118,6 +118,7 @@ void compiler_close(Compiler *compiler) {
 const CompileOptions *compiler_options(const Compiler *compiler) { return &compiler->options; }
 Sources *compiler_sources(Compiler *compiler) { return &compiler->sources; }
 Model *compiler_model(Compiler *compiler) { return compiler->model; }
+const WeightMaps *compiler_weights(const Compiler *compiler) { return &compiler->weights; }
 const char *compiler_errors(const Compiler *compiler) { return text_string(&compiler->diagnostics.text); }
 bool compiler_failed_internally(const Compiler *compiler) { return compiler->internal; }
 

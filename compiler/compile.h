@@ -54,7 +54,8 @@ const CompileOptions *compiler_options(const Compiler *compiler);
 Sources *compiler_sources(Compiler *compiler);
 
 // What the model file says of runs (elaborate.h); NULL with messages in compiler_errors where it is wrong.
-Model *compiler_model(Compiler *compiler); // NULL: the input was a graph or kernels
+Model *compiler_model(Compiler *compiler);                    // NULL: the input was a graph or kernels
+const WeightMaps *compiler_weights(const Compiler *compiler); // layouts of published checkpoints
 const Stage *compiler_stage(Compiler *compiler);
 // Positions that the key/value cache of PREFILL and DECODE has: the model's own limit, else --length, else
 // 2048.

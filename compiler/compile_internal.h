@@ -13,9 +13,10 @@ struct Compiler {
   Diagnostics diagnostics;
   Modules modules;
   ModelOptions model_options;
-  Model *model;     // NULL: the input was a graph or kernels
-  Graph *graph;     // read from text
-  Kernel **kernels; // read from text
+  Model *model;       // NULL: the input was a graph or kernels
+  WeightMaps weights; // of the model
+  Graph *graph;       // read from text
+  Kernel **kernels;   // read from text
   size_t kernel_count;
   bool internal; // the last failure is our own fault
   Unit units[PROGRAM_COUNT];

@@ -17,6 +17,7 @@ typedef enum Command {
   COMMAND_CHECK,
   COMMAND_DRAW,
   COMMAND_PLOT,
+  COMMAND_EXPORT,
   COMMAND_COUNT
 } Command;
 
@@ -36,9 +37,11 @@ typedef struct Options {
   bool time_passes, unfused;
   int64_t batch, length;
   // running
-  const char *data, *out, *weights, *split, *tokenizer, *sheet, *log;
+  const char *data, *out, *weights, *split, *tokenizer, *sheet, *log, *as;
   const char *from[OPTIONS_MAX_LIST];
   int from_count;
+  const char *allow_missing[OPTIONS_MAX_LIST];
+  int allow_count;
   bool resume, profile, quiet;
   double save_every;
   double epochs; // 0: the stage's

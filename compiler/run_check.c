@@ -190,9 +190,7 @@ static bool open_all(Check *check) {
     StoreTensor *tensor = buffer->role == ROLE_PARAM ? store_find(job->store, buffer->name) : NULL;
     if (tensor) tensor->trained |= buffer->trained;
   }
-  if (options->weights ? !checkpoint_load(options->weights, "", "", job->store, failure)
-                       : !job_load_from(job))
-    return false;
+  if (options->weights ? !job_load_weights(job) : !job_load_from(job)) return false;
   if (check->form && !job_find_tokenizer(job, check->form, job_vocabulary(job))) return false;
   return !job->tokenizer || feed_tokens(check->session, job->tokenizer, failure);
 }

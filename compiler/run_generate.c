@@ -14,7 +14,7 @@ static bool open_generator(Job *job, Generator **generator) {
   const Options *options = job->options;
   Model *model = compiler_model(job->compiler);
   if (!model) return fail(&job->failure, "%s is not a model file", options->model);
-  if (!options->weights) return fail(&job->failure, "--weights is needed: a folder that `vlmc train` wrote");
+  if (!options->weights) return fail(&job->failure, "--weights is needed: a folder that `vlmc train` wrote, or a published checkpoint");
   const Program *prefill = compiler_program(job->compiler, PROGRAM_PREFILL);
   const Program *decode = prefill ? compiler_program(job->compiler, PROGRAM_DECODE) : NULL;
   if (!decode) return job_report(job);
@@ -22,7 +22,7 @@ static bool open_generator(Job *job, Generator **generator) {
   if (!generator_open(prefill, decode, job->store, job->tokenizer, compiler_capacity(job->compiler),
                       generator, &job->failure))
     return false;
-  return checkpoint_load(options->weights, "", "", job->store, &job->failure);
+  return job_load_weights(job);
 }
 
 static bool open_template(Job *job, const Template **form, const Preprocess **preprocess) {

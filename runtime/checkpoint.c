@@ -247,27 +247,85 @@ static bool report_misfits(const char *path, Text *misfits, Failure *failure) {
   return good;
 }
 
-bool checkpoint_load(const char *path, const char *from, const char *to, TensorStore *store,
-                     Failure *failure) {
+// What a parameter of the store is called in one of our own files; NULL: it is not asked for.
+static const char *own_name(const StoreTensor *tensor, const char *from, const char *to, Arena *arena) {
+  const char *rest = tensor->role == ROLE_PARAM ? inside_part(tensor->name, to) : NULL;
+  return !rest ? NULL : !*from ? rest : !*rest ? from : arena_print(arena, "%s.%s", from, rest);
+}
+
+static bool load_own(const Safetensors *file, const char *from, const char *to, TensorStore *store,
+                     const PublishedOptions *options, Failure *failure) {
   Arena *arena = arena_new();
-  const char *name = is_folder(path) ? in_folder(arena, path, "model.safetensors") : path;
-  Safetensors file = {0};
   Text misfits = {0};
   size_t matched = 0;
-  bool good = safetensors_open(name, &file, failure);
+  bool good = true;
   for (size_t i = 0; good && i < store->count; i++) {
     StoreTensor *tensor = store->list[i];
-    const char *rest = tensor->role == ROLE_PARAM ? inside_part(tensor->name, to) : NULL;
-    if (!rest) continue;
-    const char *source = !*from ? rest : !*rest ? from : arena_print(arena, "%s.%s", from, rest);
-    good = load_tensor(store, tensor, &file, source, &misfits, failure);
+    const char *source = own_name(tensor, from, to, arena);
+    if (!source) continue;
     matched++;
+    if (published_allows(options, tensor->name) && !safetensors_find(file, source)) continue;
+    good = load_tensor(store, tensor, file, source, &misfits, failure);
   }
   if (good && !matched) good = fail(failure, "no parameter of the model is called `%s`", to);
   if (good)
-    good = report_misfits(name, &misfits, failure);
+    good = report_misfits(file->path, &misfits, failure);
   else
     text_free(&misfits);
+  arena_free(arena);
+  return good;
+}
+
+static size_t count_own(const Safetensors *file, const char *from, const char *to, const TensorStore *store,
+                        Arena *arena) {
+  size_t found = 0;
+  for (size_t i = 0; i < store->count; i++) {
+    const char *name = own_name(store->list[i], from, to, arena);
+    found += name && safetensors_find(file, name);
+  }
+  return found;
+}
+
+// Neither our own names nor those of a block are there.
+static bool fail_unknown(const Safetensors *file, const char *to, const PublishedOptions *options,
+                         Arena *arena, Failure *failure) {
+  PublishedLayout other = published_match(file, options->maps, NULL, arena);
+  Text known = {0};
+  for (size_t i = 0; i < options->maps->count; i++) {
+    const WeightMap *map = &options->maps->list[i];
+    if (strcmp(map->part, to)) continue;
+    text_print(&known, "%s`%s` (%s)", known.length ? ", " : "", map->name, map->origin);
+  }
+  if (other.map)
+    fail(failure,
+         "%s holds weights of `%s` (block `%s`, %s), and `%s` is asked for; --from %s=%s loads that part",
+         file->path, other.map->part, other.map->name, other.map->origin, *to ? to : "the whole model",
+         other.map->part, file->path);
+  else
+    fail(failure,
+         "%s has neither the names of the model's own parameters nor those of a block of weights; %s%.600s",
+         file->path, known.length ? "there are " : "there is no block", text_string(&known));
+  text_free(&known);
+  return false;
+}
+
+bool checkpoint_load(const char *path, const char *from, const char *to, TensorStore *store,
+                     const PublishedOptions *options, Failure *failure) {
+  Arena *arena = arena_new();
+  const char *name = is_folder(path) ? in_folder(arena, path, "model.safetensors") : path;
+  Safetensors file = {0};
+  bool good = safetensors_open(name, &file, failure);
+  const char *format = good ? safetensors_metadata(&file, "format") : NULL;
+  bool own =
+      *from || (format && !strcmp(format, "vlmc")) || !options || !options->maps || !options->maps->count;
+  if (good && !own) {
+    size_t found = count_own(&file, from, to, store, arena);
+    PublishedLayout layout = published_match(&file, options->maps, to, arena);
+    own = found && found >= layout.found;
+    if (!own && layout.map) good = published_load(&file, &layout, options, store, failure);
+    if (!own && !layout.map) good = fail_unknown(&file, to, options, arena, failure);
+  }
+  if (good && own) good = load_own(&file, from, to, store, options, failure);
   safetensors_close(&file);
   arena_free(arena);
   return good;

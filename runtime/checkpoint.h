@@ -12,7 +12,7 @@
 #ifndef VLMC_RUNTIME_CHECKPOINT_H
 #define VLMC_RUNTIME_CHECKPOINT_H
 
-#include "runtime/store.h"
+#include "runtime/published.h"
 
 enum { RUN_MAX_DEFINES = 64 };
 
@@ -39,11 +39,13 @@ bool checkpoint_save(const char *folder, const TensorStore *store, const Progres
                      Failure *failure);
 bool checkpoint_exists(const char *folder);
 
-// Parameters of the store from a checkpoint folder (or a .safetensors file): those called `to` or `to.*` in
-// the store take what is called `from` or `from.*` there; "" stands for all. Every such parameter of the
-// store must be there in its shape; all that do not fit are named in one message.
+// Parameters of the store from a checkpoint: a run's folder, or a file. One of our own: those called `to` or
+// `to.*` in the store take what is called `from` or `from.*` there; "" stands for all. Every such parameter
+// of the store must be there in its shape; all that do not fit are named in one message. One that others
+// published: by the block of the model's weights whose tensors it has (published.h). `options` NULL: only our
+// own.
 bool checkpoint_load(const char *path, const char *from, const char *to, TensorStore *store,
-                     Failure *failure);
+                     const PublishedOptions *options, Failure *failure);
 // Parameters, states and progress of an interrupted run, to the bit.
 bool checkpoint_resume(const char *folder, TensorStore *store, Progress *progress, Failure *failure);
 

@@ -42,7 +42,7 @@ same() { if cmp -s "$2" "$3"; then pass; else fail "$1: $(basename "$2") and $(b
 gone() { if [ -e "$2" ]; then fail "$1: $2 was left behind"; else pass; fi; }
 
 # ---- help, version, lists
-for command in "" train eval chat check draw plot; do
+for command in "" train eval chat check draw plot export; do
   good "vlmc $command --help" "$vlmc" $command --help && prints "vlmc $command --help" '^usage: vlmc'
   good "vlmc $command -h" "$vlmc" $command -h
   good "vlmc $command --version" "$vlmc" $command --version && prints "vlmc $command --version" '^vlmc [0-9]'
@@ -96,6 +96,10 @@ refuses 'run.json' eval models/gpt.vlm --weights "$here" --data "$here"
 refuses 'weights is needed' eval models/gpt.vlm --data "$here"
 refuses 'weights is needed' chat models/gpt.vlm
 refuses 'data is needed' check models/gpt.vlm
+refuses 'weights is needed' export models/gpt.vlm
+refuses 'o is needed' export models/gpt.vlm --from "$here"
+refuses 'one of the model.s blocks of weights: gpt2; found nosuch' export models/gpt.vlm --from "$here" -o "$here/x" --as nosuch
+refuses 'one of the model.s blocks of weights: vision.clip, lm.gpt2$' export models/vlm.vlm --from "$here" -o "$here/x"
 refuses 'model file is expected' draw
 refuses 'folder of a run' plot
 refuses 'log.jsonl' plot "$here"

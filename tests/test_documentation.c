@@ -5,7 +5,8 @@
 // All that can be asked of a model.
 static void compile(Session *session) {
   Model *model = session->model;
-  if (!model || !model_check_weights(model)) return;
+  WeightMaps maps;
+  if (!model || !model_weights(model, &maps)) return;
   static const char *const functions[] = {"forward", "loss"};
   for (int i = 0; i < 2; i++) {
     Graph *graph = model_has(model, functions[i]) ? model_graph(model, functions[i]) : NULL;

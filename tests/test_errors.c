@@ -29,7 +29,8 @@ static void compile(Session *session, const char *path, const char *preset) {
   ModelOptions options = {.preset = preset};
   if (!ast_load(session->arena, &session->diagnostics, path, library, 2, &session->modules)) return;
   Model *model = model_open(session->arena, &session->diagnostics, &session->modules, &options);
-  if (!model || !model_check_weights(model)) return;
+  WeightMaps maps;
+  if (!model || !model_weights(model, &maps)) return;
   if (model_has(model, "forward")) model_graph(model, "forward");
   const char *const *stages;
   size_t count = model_stage_names(model, &stages);

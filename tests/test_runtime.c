@@ -176,11 +176,11 @@ static void test_session(const Program *program, const char *folder) {
   CHECK(!memcmp(store_find(other, "part.weight")->memory, weight->memory, sizeof before),
         "parameters come back");
   CHECK(!memcmp(store_find(other, "first:part.weight")->memory, state->memory, 4), "states come back");
-  CHECK(checkpoint_load(folder, "part", "part", third, &failure), "%s", failure.message);
-  CHECK(!checkpoint_load(folder, "nowhere", "part", third, &failure) &&
+  CHECK(checkpoint_load(folder, "part", "part", third, NULL, &failure), "%s", failure.message);
+  CHECK(!checkpoint_load(folder, "nowhere", "part", third, NULL, &failure) &&
             strstr(failure.message, "nowhere.weight"),
         "%s", failure.message);
-  CHECK(!checkpoint_load(folder, "", "nowhere", third, &failure) && strstr(failure.message, "nowhere"), "%s",
+  CHECK(!checkpoint_load(folder, "", "nowhere", third, NULL, &failure) && strstr(failure.message, "nowhere"), "%s",
         failure.message);
   char old[300];
   snprintf(old, sizeof old, "%s/optimizer-3.safetensors", folder);

@@ -120,6 +120,8 @@ static void test_constructs(void) {
       "} }",
       "model M() { weights hub \"name/x\" { a.b[l].c[o, i] = \".x\"[i, o]; d = stack(\".a\", \".b\")\n"
       "  for l in depth with \"h.{l}\" { e = \".e\"; for m in 3 { f = \"f\" } } } }",
+      "model M(a = 1) { weights hub if a == 1 or not a { ignore \"*.b\", \"c\"; d = \"d\" if a\n"
+      "  e[2*i + j] = \"e\"[j, i] for i < 3, j < 2\n f[i] = \"f\"[i] if a == 2 for i < a + 1\n g = h(\"x.\") } }",
       "model M() { preprocess pixels { resize shortest image bicubic; scale 1/255\n mean 0.5 -0.5 1/2*a; "
       "crop centre n } }",
       "preset p { vision(image = 64, patch = 8) lm(vocab = 2*256)\n a.b(c = true) }",

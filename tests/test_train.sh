@@ -153,6 +153,12 @@ head -c 60 "$data/left.png" >"$data/cut.png"
 refuses 'cut.png' chat $sft --image "$data/cut.png" --prompt x
 refuses 'captions.jsonl' chat $sft --image "$data/captions.jsonl" --prompt x
 refuses 'pictures.gz' chat $sft --image "$data/pictures.gz#40" --prompt x
+# the published layout, written, read and written again
+good "export" "$vlmc" export models/gpt.vlm --weights "$here/gpt" --as gpt2 -o "$here/gpt.safetensors"
+good "export of a part" "$vlmc" export models/vlm.vlm --weights "$here/sft" --as lm.gpt2 -o "$here/lm.safetensors"
+good "export again" "$vlmc" export models/gpt.vlm $gpt --from "$here/gpt.safetensors" --as gpt2 -o "$here/again.safetensors"
+same "export is the reverse of loading" "$here/gpt.safetensors" "$here/again.safetensors"
+refuses 'width=32 -D' check models/gpt.vlm --preset tiny --data "$data" --from "$here/gpt.safetensors"
 refuses 'not look at pictures' chat models/gpt.vlm --weights "$here/gpt" --image "$data/left.png" --prompt x
 refuses 'run.json' chat models/vlm.vlm --weights "$data" --prompt x
 mkdir "$here/damaged"

@@ -7,6 +7,7 @@
 #include "compiler/graph/graph.h"
 #include "compiler/syntax/ast.h"
 #include "runtime/recipe.h"
+#include "runtime/weights/map.h"
 
 // A setting from the command line: `-D vision.width=96`, `-D sft.epochs=2`.
 typedef struct Define {
@@ -38,8 +39,9 @@ Graph *model_function(Model *model, const char *function, const char *const *res
 // Marks the parameters of `graph` that the stage trains. False: a selector matches nothing (reported).
 bool model_select(Model *model, const char *stage, Graph *graph);
 
-// Whether the `weights` blocks speak of parameters that exist, with indices that fit. False: errors reported.
-bool model_check_weights(Model *model);
+// The `weights` blocks of the model and of its parts, parts first. False: one speaks of parameters that do not
+// exist, or has indices that do not fit (reported).
+bool model_weights(Model *model, WeightMaps *maps);
 
 // What the file says of a run. model_stage: NULL and reported where the name is unknown. Template and
 // preprocessing: NULL where the model has none.

@@ -1,52 +1,113 @@
-// The `weights` blocks of a model: every mapping must be about parameters that exist, with indices that fit.
-#include "compiler/elaborate/value.h"
+// The `weights` blocks of a model -> WeightMaps: every line about parameters that exist, with indices that
+// fit.
+#include "compiler/elaborate/weights.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-typedef struct Check {
-  Elaborator *elaborator;
-  const Graph *graphs[2]; // of `forward` and `loss`: between them all parameters
-  const Instance *instance;
-} Check;
+// Where a line stands: names are looked up in `scope`, paths are inside of `instance`, tensors' names begin
+// with `prefix`.
+typedef struct Place {
+  Block *block;
+  Scope *scope;
+  Instance *instance;
+  const char *prefix;
+} Place;
 
-// Calls `visit` for every parameter called `path` or inside of it; their number.
-static size_t visit_parameters(const Check *check, const char *path, const Ast *mapping,
-                               void (*visit)(const Check *, const Input *, const Type *, const Ast *)) {
-  size_t length = strlen(path), found = 0;
-  for (int i = 0; i < 2; i++) {
-    const Graph *graph = check->graphs[i];
-    for (size_t j = 0; graph && !found && j < graph->input_count; j++) {
-      const Input *input = &graph->inputs[j];
-      char after = strncmp(input->name, path, length) ? 'x' : input->name[length];
-      if (input->role == INPUT_PARAM && (!after || after == '.')) found++;
-    }
-    for (size_t j = 0; graph && found && visit && j < graph->input_count; j++) {
-      const Input *input = &graph->inputs[j];
-      char after = strncmp(input->name, path, length) ? 'x' : input->name[length];
-      if (input->role == INPUT_PARAM && (!after || after == '.'))
-        visit(check, input, graph_type(graph, input->node), mapping);
-    }
-    if (found) return found;
-  }
-  return 0;
+static void read_lines(const Place *place, const Ast *block);
+
+// ---- parameters ---------------------------------------------------------------------------------
+
+static int by_name(const void *left, const void *right) {
+  return strcmp(((const Parameter *)left)->name, ((const Parameter *)right)->name);
 }
 
-// blocks[l].attn.qkv.weight as "blocks.3.attn.qkv.weight". False: reported, or the last index names axes.
-static bool mapping_path(const Check *check, Scope *scope, const Ast *ast, Text *path) {
-  Elaborator *elaborator = check->elaborator;
+// The first parameter whose name is not before `name`.
+static size_t lower_bound(const Block *block, const char *name) {
+  size_t low = 0, high = block->parameter_count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (strcmp(block->parameters[middle].name, name) < 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+// The parameters called `path` or inside of it: `.` sorts before all letters, so they stand together.
+static size_t find_parameters(const Block *block, const char *path, size_t *first) {
+  size_t length = strlen(path), end = *first = lower_bound(block, path);
+  for (; end < block->parameter_count; end++) {
+    const char *name = block->parameters[end].name;
+    if (strncmp(name, path, length) || (name[length] && name[length] != '.')) break;
+  }
+  return end - *first;
+}
+
+// Axes that the configuration of an instance gives: param token[vocab, width] in `lm` has lm.vocab, lm.width.
+static void note_settings(Block *block, Parameter *parameters, const Instance *instance) {
+  for (size_t i = 0; i < instance->ast->c->count; i++) {
+    const Ast *param = instance->ast->c->list[i];
+    if (param->kind != AST_PARAM) continue;
+    const char *name = join_path(block->elaborator, instance->path, param->text);
+    size_t at = lower_bound(block, name);
+    if (at == block->parameter_count || strcmp(parameters[at].name, name)) continue;
+    for (size_t axis = 0; axis < param->count && axis < MAX_RANK; axis++)
+      for (size_t j = 0; j < instance->ast->count; j++)
+        if (param->list[axis]->kind == AST_NAME &&
+            !strcmp(param->list[axis]->text, instance->ast->list[j]->text))
+          parameters[at].settings[axis] =
+              join_path(block->elaborator, instance->path, instance->ast->list[j]->text);
+  }
+  for (size_t i = 0; i < instance->scope->count; i++) {
+    const Value *value = &instance->scope->bindings[i].value;
+    if (value->kind == VALUE_INSTANCE && value->instance->ast->kind == AST_MODEL)
+      note_settings(block, parameters, value->instance);
+  }
+}
+
+static bool collect_parameters(Model *model, Block *block) {
+  static const char *const functions[] = {"forward", "loss"}; // between them they have all parameters
+  Parameter *list = NULL;
+  size_t count = 0, capacity = 0, kept = 0;
+  for (int i = 0; i < 2; i++) {
+    const Graph *graph = model_has(model, functions[i]) ? model_graph(model, functions[i]) : NULL;
+    if (!graph && model_has(model, functions[i])) return false;
+    for (size_t j = 0; graph && j < graph->input_count; j++) {
+      const Input *input = &graph->inputs[j];
+      Parameter parameter = {.name = input->name, .type = graph_type(graph, input->node)};
+      if (input->role == INPUT_PARAM) ARENA_PUSH(block->elaborator->arena, list, count, capacity, parameter);
+    }
+  }
+  if (count) qsort(list, count, sizeof *list, by_name);
+  for (size_t i = 0; i < count; i++)
+    if (!kept || strcmp(list[kept - 1].name, list[i].name)) list[kept++] = list[i];
+  block->parameters = list;
+  block->parameter_count = kept;
+  note_settings(block, list, model->root);
+  return true;
+}
+
+// ---- names --------------------------------------------------------------------------------------
+
+// blocks[l].attn.qkv.weight as "blocks.3.attn.qkv.weight". False: reported.
+static bool read_path(const Place *place, const Ast *ast, Text *path) {
+  Elaborator *elaborator = place->block->elaborator;
   Affine at;
   if (ast->kind == AST_NAME) {
-    text_print(path, "%s", ast->text);
+    text_print(path, "%s", join_path(elaborator, place->instance->path, ast->text));
     return true;
   }
   if (ast->kind == AST_MEMBER) {
-    if (!mapping_path(check, scope, ast->a, path)) return false;
+    if (!read_path(place, ast->a, path)) return false;
     text_print(path, ".%s", ast->text);
     return true;
   }
-  if (ast->kind == AST_INDEX && ast->count == 1 && affine_index(elaborator, scope, ast->list[0], &at) &&
-      !at.count) {
-    if (!mapping_path(check, scope, ast->a, path)) return false;
+  if (ast->kind == AST_INDEX && ast->count == 1 &&
+      affine_index(elaborator, place->scope, ast->list[0], &at) && !at.count) {
+    if (!read_path(place, ast->a, path)) return false;
     text_print(path, ".%lld", (long long)at.offset);
     return true;
   }
@@ -56,51 +117,87 @@ static bool mapping_path(const Check *check, Scope *scope, const Ast *ast, Text 
   return false;
 }
 
-static bool names_axes(const Check *check, Scope *scope, const Ast *ast) {
+// blocks[l] goes on in the path, weight[o, i] names axes.
+static bool names_axes(const Place *place, const Ast *ast) {
   Affine at;
   if (ast->kind != AST_INDEX) return false;
-  return ast->count > 1 || !affine_index(check->elaborator, scope, ast->list[0], &at) || at.count;
+  return ast->count > 1 || !affine_index(place->block->elaborator, place->scope, ast->list[0], &at) ||
+         at.count;
 }
 
-static bool has_name(const Ast *index, const char *name) {
-  for (size_t i = 0; i < index->count; i++)
-    if (index->list[i]->kind == AST_NAME && !strcmp(index->list[i]->text, name)) return true;
-  return false;
+// A name in the file: the prefix before it, and in both "{l}" replaced by the variable of a loop around, or
+// by another number of the model.
+static const char *file_name(const Place *place, const Ast *at, const char *text) {
+  Elaborator *elaborator = place->block->elaborator;
+  Text name = {0};
+  const char *result = NULL;
+  text_print(&name, "%s", place->prefix);
+  for (const char *open; (open = strchr(text, '{'));) {
+    size_t length = strcspn(open + 1, "}");
+    const char *variable = arena_copy(elaborator->arena, open + 1, length);
+    const Value *found = open[1 + length] ? scope_find(place->scope, variable) : NULL;
+    if (!found || found->kind != VALUE_NUMBER || found->extent.symbol ||
+        found->number != floor(found->number)) {
+      error_at(elaborator->diagnostics, at->span, "`{%s}` stands for no variable of a `for` around",
+               variable);
+      text_free(&name);
+      return NULL;
+    }
+    text_add(&name, text, (size_t)(open - text));
+    text_print(&name, "%.0f", found->number);
+    text = open + length + 2;
+  }
+  text_print(&name, "%s", text);
+  result = arena_copy(elaborator->arena, text_string(&name), name.length);
+  text_free(&name);
+  return result;
 }
 
-// weight[o, i] = "..."[i, o]: as many indices as axes, the same ones on both sides.
-static void check_equation(const Check *check, const Input *input, const Type *type, const Ast *mapping) {
-  Diagnostics *diagnostics = check->elaborator->diagnostics;
-  const Ast *left = mapping->a, *right = mapping->b;
-  if (left->count != (size_t)type->rank) {
-    Text shape = {0};
-    type_print(&shape, type);
-    error_at(diagnostics, left->span, "%zu indices for `%s`, which is %s", left->count, input->name,
-             text_string(&shape));
-    text_free(&shape);
-    return;
+// ---- a part as its own block says ---------------------------------------------------------------
+
+static Instance *find_instance(Instance *instance, const char *path) {
+  if (!strcmp(instance->path, path)) return instance;
+  for (size_t i = 0; i < instance->scope->count; i++) {
+    const Value *value = &instance->scope->bindings[i].value;
+    if (value->kind != VALUE_INSTANCE || value->instance->ast->kind != AST_MODEL) continue;
+    Instance *found = find_instance(value->instance, path);
+    if (found) return found;
   }
-  if (right->kind != AST_INDEX || right->a->kind != AST_STRING || right->count != left->count) {
-    error_at(diagnostics, right->span,
-             "expected a name in the file with the same %zu indices, as in \"name\"[i, o]", left->count);
-    return;
-  }
-  for (size_t i = 0; i < left->count; i++) {
-    const Ast *item = right->list[i];
-    if (item->kind == AST_NAME && has_name(left, item->text)) continue;
-    error_at(diagnostics, item->span, "`%s` is not an index of the left side",
-             source_text(check->elaborator, item));
-    return;
-  }
+  return NULL;
 }
 
-static void check_stack(const Check *check, const Input *input, const Type *type, const Ast *mapping) {
-  size_t parts = mapping->b->count;
-  if (type->rank && type->axes[0].extent.offset % (int64_t)parts == 0) return;
-  error_at(check->elaborator->diagnostics, mapping->b->span,
-           "%zu equal parts do not make up the first axis of `%s`, %lld", parts, input->name,
-           (long long)(type->rank ? type->axes[0].extent.offset : 1));
+static bool holds(const Place *place, const Ast *condition) {
+  bool truth = true;
+  if (!condition) return true;
+  Value value = evaluate(place->block->elaborator, place->scope, condition);
+  return to_truth(place->block->elaborator, &value, condition->span, &truth) && truth;
 }
+
+// vision = clip("vision_tower."): the part's block `clip`, its names behind the prefix.
+static void read_part(const Place *place, const Ast *line, const char *path) {
+  Elaborator *elaborator = place->block->elaborator;
+  const Ast *call = line->b;
+  Instance *part = find_instance(elaborator->model->root, path);
+  const char *prefix = "";
+  bool texts = call->count <= 1 && (!call->count || call->list[0]->a->kind == AST_STRING);
+  if (!texts) {
+    error_at(elaborator->diagnostics, call->span,
+             "`%s` takes what stands before its names in the file, in quotes", call->a->text);
+    return;
+  }
+  prefix = file_name(place, call, call->count ? call->list[0]->a->text : "");
+  if (!prefix) return;
+  for (size_t i = 0; part && i < part->ast->c->count; i++) {
+    const Ast *block = part->ast->c->list[i];
+    Place inside = {place->block, part->scope, part, prefix};
+    if (block->kind != AST_WEIGHTS || strcmp(block->text, call->a->text)) continue;
+    if (holds(&inside, block->a)) read_lines(&inside, block);
+    return;
+  }
+  error_at(elaborator->diagnostics, call->span, "`%s` is no block of weights of `%s`", call->a->text, path);
+}
+
+// ---- lines --------------------------------------------------------------------------------------
 
 static bool is_stack(const Ast *ast) {
   if (ast->kind != AST_CALL || ast->a->kind != AST_NAME || strcmp(ast->a->text, "stack") || !ast->count)
@@ -110,75 +207,158 @@ static bool is_stack(const Ast *ast) {
   return true;
 }
 
-// "{l}" in a name of the file must be the variable of a loop around.
-static void check_placeholders(const Check *check, Scope *scope, const Ast *at, const char *text) {
-  for (const char *open = text ? strchr(text, '{') : NULL; open; open = strchr(open + 1, '{')) {
-    size_t length = strcspn(open + 1, "}");
-    const char *name = arena_copy(check->elaborator->arena, open + 1, length);
-    Value *found = open[1 + length] ? scope_find(scope, name) : NULL;
-    if (found && found->kind == VALUE_NUMBER) continue;
-    error_at(check->elaborator->diagnostics, at->span, "`{%s}` stands for no variable of a `for` around",
-             name);
+// The rows of one parameter; `rest` is what its name has after the path on the left.
+static void read_parameter(const Place *place, const Ast *line, const Parameter *parameter,
+                           const char *rest) {
+  Elaborator *elaborator = place->block->elaborator;
+  const Ast *right = line->b;
+  size_t pieces = is_stack(right) ? right->count : 1;
+  for (size_t i = 0; i < pieces; i++) {
+    const Ast *text = is_stack(right) ? right->list[i]->a : right->kind == AST_INDEX ? right->a : right;
+    const char *name = file_name(place, text, text->text);
+    if (!name) return;
+    name = arena_print(elaborator->arena, "%s%s", name, rest);
+    if (is_stack(right))
+      row_piece(place->block, line, parameter, name, i, pieces);
+    else if (right->kind == AST_INDEX)
+      row_equation(place->block, place->scope, line, names_axes(place, line->a) ? line->a : NULL, parameter,
+                   name);
+    else
+      row_identity(place->block, line, parameter, name);
   }
 }
 
-static void check_mapping(const Check *check, Scope *scope, const Ast *mapping) {
-  Elaborator *elaborator = check->elaborator;
-  const Ast *right = mapping->b, *name = right->kind == AST_INDEX ? right->a : right;
-  bool axes = names_axes(check, scope, mapping->a);
+static void read_mapping(const Place *place, const Ast *line) {
+  Elaborator *elaborator = place->block->elaborator;
+  const Ast *right = line->b;
+  bool axes = names_axes(place, line->a), equation = right->kind == AST_INDEX && right->a->kind == AST_STRING;
+  bool part = right->kind == AST_CALL && right->a->kind == AST_NAME && strcmp(right->a->text, "stack");
   Text path = {0};
-  if (*check->instance->path) text_print(&path, "%s.", check->instance->path);
-  if (!mapping_path(check, scope, axes ? mapping->a->a : mapping->a, &path)) {
+  size_t first, count;
+  int errors = elaborator->diagnostics->errors;
+  if (!holds(place, line->d) || !read_path(place, axes ? line->a->a : line->a, &path)) {
     text_free(&path);
     return;
   }
-  if (!axes && right->kind != AST_STRING && !is_stack(right))
+  if (axes && !equation)
     error_at(elaborator->diagnostics, right->span,
-             "the right side of a mapping is a name in the file in quotes, such a "
-             "name with indices, or stack(\"..\", \"..\")");
-  else if (!visit_parameters(check, text_string(&path), mapping,
-                             axes              ? check_equation
-                             : is_stack(right) ? check_stack
-                                               : NULL))
-    error_at(elaborator->diagnostics, mapping->a->span, "the model has no parameter `%s`",
-             text_string(&path));
-  if (name->kind == AST_STRING) check_placeholders(check, scope, name, name->text);
+             "expected a name in the file with its own indices, as in \"name\"[i, o]");
+  else if (part)
+    read_part(place, line, text_string(&path));
+  else if (!equation && right->kind != AST_STRING && !is_stack(right))
+    error_at(elaborator->diagnostics, right->span,
+             "the right side of a mapping is a name in the file in quotes, such a name with indices, "
+             "stack(\"..\", \"..\"), or a part's own block");
+  else if (!(count = find_parameters(place->block, text_string(&path), &first)))
+    error_at(elaborator->diagnostics, line->a->span, "the model has no parameter `%s`", text_string(&path));
+  else
+    for (size_t i = first; i < first + count && elaborator->diagnostics->errors == errors; i++)
+      read_parameter(place, line, &place->block->parameters[i],
+                     place->block->parameters[i].name + path.length);
   text_free(&path);
 }
 
-static void check_mappings(const Check *check, Scope *scope, const Ast *block) {
-
-  Elaborator *elaborator = check->elaborator;
-  for (size_t i = 0; i < block->count; i++) {
-    const Ast *mapping = block->list[i];
-    int errors = elaborator->diagnostics->errors;
-    if (mapping->kind == AST_MAPPING) {
-      check_mapping(check, scope, mapping);
-      continue;
+static void read_ignore(const Place *place, const Ast *line) {
+  Elaborator *elaborator = place->block->elaborator;
+  WeightMap *map = place->block->map;
+  if (strcmp(line->text, "ignore"))
+    error_at(elaborator->diagnostics, line->span, "`%s` is not a setting here; there is ignore", line->text);
+  else
+    for (size_t i = 0; i < line->count; i++) {
+      const char *glob = file_name(place, line->list[i], line->list[i]->text);
+      if (glob) ARENA_PUSH(elaborator->arena, map->ignored, map->ignored_count, map->ignored_capacity, glob);
     }
-    Value count = evaluate(elaborator, scope, mapping->a);
-    Extent extent;
-    if (!repeat_count(elaborator, &count, mapping->a->span, &extent)) continue;
-    for (int64_t at = 0; at < extent.offset && elaborator->diagnostics->errors == errors; at++) {
-      Scope *inside = scope_new(elaborator->arena, scope);
-      scope_set(elaborator->arena, inside, mapping->text, value_number((double)at));
-      check_placeholders(check, inside, mapping, mapping->other);
-      check_mappings(check, inside, mapping);
+}
+
+// A loop over a setting of the configuration: the file's names can tell what it should be.
+static void note_loop(const Place *place, const Ast *line, int64_t count) {
+  Elaborator *elaborator = place->block->elaborator;
+  const char *open = line->other ? strchr(line->other, '{') : NULL;
+  size_t length = open ? strcspn(open + 1, "}") : 0;
+  if (!open || line->a->kind != AST_NAME || strlen(line->text) != length ||
+      strncmp(open + 1, line->text, length))
+    return;
+  bool setting = false;
+  for (size_t i = 0; i < place->instance->ast->count; i++)
+    setting |= !strcmp(place->instance->ast->list[i]->text, line->a->text);
+  if (!setting || strchr(open + 1, '{')) return;
+  MapLoop loop = {.setting = join_path(elaborator, place->instance->path, line->a->text), .count = count};
+  loop.before =
+      arena_print(elaborator->arena, "%s%.*s", place->prefix, (int)(open - line->other), line->other);
+  loop.after = arena_copy(elaborator->arena, open + length + 2, strlen(open + length + 2));
+  WeightMap *map = place->block->map;
+  ARENA_PUSH(elaborator->arena, map->loops, map->loop_count, map->loop_capacity, loop);
+}
+
+static void read_loop(const Place *place, const Ast *line) {
+  Elaborator *elaborator = place->block->elaborator;
+  int errors = elaborator->diagnostics->errors;
+  Value count = evaluate(elaborator, place->scope, line->a);
+  Extent extent;
+  if (!repeat_count(elaborator, &count, line->a->span, &extent)) return;
+  note_loop(place, line, extent.offset);
+  for (int64_t at = 0; at < extent.offset && elaborator->diagnostics->errors == errors; at++) {
+    Scope *inside = scope_new(elaborator->arena, place->scope);
+    scope_set(elaborator->arena, inside, line->text, value_number((double)at));
+    Place step = {place->block, inside, place->instance, place->prefix};
+    if (line->other) step.prefix = file_name(&step, line, line->other);
+    if (step.prefix) read_lines(&step, line);
+  }
+}
+
+static void read_lines(const Place *place, const Ast *block) {
+  Elaborator *elaborator = place->block->elaborator;
+  for (size_t i = 0; i < block->count; i++) {
+    const Ast *line = block->list[i];
+    if (place->block->steps++ >= MAX_MAP_STEPS) {
+      if (place->block->steps == MAX_MAP_STEPS + 1)
+        error_at(elaborator->diagnostics, line->span, "the block has more than %d lines, repetitions counted",
+                 MAX_MAP_STEPS);
+      return;
+    }
+    switch (line->kind) {
+    case AST_MAPPING: read_mapping(place, line); break;
+    case AST_SETTING: read_ignore(place, line); break;
+    default: read_loop(place, line);
     }
   }
 }
 
-static void check_instance(Check *check, const Instance *instance) {
-  for (size_t i = 0; i < instance->ast->c->count; i++) {
-    check->instance = instance;
-    if (instance->ast->c->list[i]->kind == AST_WEIGHTS)
-      check_mappings(check, instance->scope, instance->ast->c->list[i]);
-  }
+// ---- blocks -------------------------------------------------------------------------------------
+
+static bool known(const WeightMaps *maps, const char *part, const char *name) {
+  for (size_t i = 0; i < maps->count; i++)
+    if (!strcmp(maps->list[i].part, part) && !strcmp(maps->list[i].name, name)) return true;
+  return false;
+}
+
+static void read_block(Block *block, Instance *instance, const Ast *ast, WeightMaps *maps) {
+  Elaborator *elaborator = block->elaborator;
+  const Sources *sources = elaborator->diagnostics->sources;
+  Place place = {block, instance->scope, instance, ""};
+  int errors = elaborator->diagnostics->errors;
+  if (known(maps, instance->path, ast->text) || !holds(&place, ast->a)) return;
+  WeightMap map = {.part = instance->path, .name = ast->text, .repository = ast->other};
+  map.origin = arena_print(elaborator->arena, "%s:%d", sources->list[ast->span.source].path,
+                           span_line(sources, ast->span));
+  block->map = &map;
+  block->lines = NULL, block->line_capacity = 0, block->steps = 0;
+  read_lines(&place, ast);
+  if (elaborator->diagnostics->errors > errors) return;
+  rows_finish(block);
+  ARENA_PUSH(elaborator->arena, maps->list, maps->count, maps->capacity, map);
+}
+
+// Parts before what they are parts of: what is wrong in a part's block is told once, where it stands.
+static void read_instance(Block *block, Instance *instance, WeightMaps *maps) {
   for (size_t i = 0; i < instance->scope->count; i++) {
     const Value *value = &instance->scope->bindings[i].value;
     if (value->kind == VALUE_INSTANCE && value->instance->ast->kind == AST_MODEL)
-      check_instance(check, value->instance);
+      read_instance(block, value->instance, maps);
   }
+  for (size_t i = 0; i < instance->ast->c->count; i++)
+    if (instance->ast->c->list[i]->kind == AST_WEIGHTS && !block->elaborator->diagnostics->errors)
+      read_block(block, instance, instance->ast->c->list[i], maps);
 }
 
 static bool has_weights(const Instance *instance) {
@@ -193,14 +373,12 @@ static bool has_weights(const Instance *instance) {
   return false;
 }
 
-bool model_check_weights(Model *model) {
+bool model_weights(Model *model, WeightMaps *maps) {
   Elaborator *elaborator = &model->elaborator;
+  *maps = (WeightMaps){0};
   if (!has_weights(model->root)) return true;
-  static const char *const functions[] = {"forward", "loss"};
   int errors = elaborator->diagnostics->errors;
-  Check check = {.elaborator = elaborator};
-  for (int i = 0; i < 2; i++)
-    if (model_has(model, functions[i])) check.graphs[i] = model_graph(model, functions[i]);
-  if (elaborator->diagnostics->errors == errors) check_instance(&check, model->root);
+  Block block = {.elaborator = elaborator};
+  if (collect_parameters(model, &block)) read_instance(&block, model->root, maps);
   return elaborator->diagnostics->errors == errors;
 }

@@ -29,8 +29,11 @@
 // PARAM      "param" NAME ["[" axes "]"] ( "=" expr | "~" call ) ["if" expr]
 //                                                         text; list: axes; a: constant or NULL; d: CALL of the
 //                                                         distribution or NULL; b: condition or NULL
-// WEIGHTS    "weights" NAME [STRING] "{" mappings "}"     text; other: string; list: MAPPING, MAPFOR
-// MAPPING    postfix "=" expr                             a (ours), b (the file's: STRING, INDEX of STRING, CALL)
+// WEIGHTS    "weights" NAME [STRING] ["if" expr] "{" mappings "}"   text; other: string; a: condition or NULL;
+//                                                         list: MAPPING, MAPFOR, SETTING (`ignore "*.bias"`)
+// MAPPING    postfix "=" expr ["if" expr] ["for" NAME "<" sum {"," NAME "<" sum}]
+//                                                         a (ours), b (the file's: STRING, INDEX of STRING, CALL);
+//                                                         c: LIST of BOUND or NULL; d: condition or NULL
 // MAPFOR     "for" NAME "in" expr ["with" STRING] "{" mappings "}"   text; a; other: string or NULL; list
 // PREPROCESS "preprocess" NAME "{" settings "}"           text; list: SETTING
 // SETTING    NAME {item [","]}                            text; list: items: names with what follows them, texts,

@@ -234,17 +234,21 @@ method:
 | NAME '(' error block           { $$ = NULL; }
 ;
 weights:
-  WEIGHTS NAME string_option '{' mappings '}' { $$ = NODE(WEIGHTS, @$, $5, .text = $2, .other = $3); }
+  WEIGHTS NAME string_option if_option '{' mappings '}' { $$ = NODE(WEIGHTS, @$, $6, .text = $2, .other = $3, .a = $4); }
 ;
 string_option:
   %empty                         { $$ = NULL; }
 | STRING
 ;
+if_option:
+  %empty                         { $$ = NULL; }
+| IF expr                        { $$ = $2; }
+;
 mappings:
   mapping_lines
 | mapping_lines mapping          { $$ = ast_add(parser, $1, $2); }
 ;
-%type <ast> mapping_lines with_option;
+%type <ast> mapping_lines with_option if_option texts;
 mapping_lines:
   %empty                         { $$ = ast_list(parser, @$); }
 | mapping_lines END
@@ -252,8 +256,15 @@ mapping_lines:
 | mapping_lines error END        { $$ = $1; yyerrok; }
 ;
 mapping:
-  postfix '=' expr               { $$ = NODE(MAPPING, @$, NULL, .a = $1, .b = $3); }
+  postfix '=' expr for_bounds    { $$ = NODE(MAPPING, @$, NULL, .a = $1, .b = $3, .c = $4); }
+| postfix '=' condition IF condition { $$ = NODE(MAPPING, @$, NULL, .a = $1, .b = $3, .d = $5); }
+| postfix '=' condition IF condition FOR bounds { $$ = NODE(MAPPING, @$, NULL, .a = $1, .b = $3, .c = $7, .d = $5); }
+| NAME texts                     { $$ = NODE(SETTING, @$, $2, .text = $1); }
 | FOR NAME IN expr with_option '{' mappings '}' { $$ = NODE(MAPFOR, @$, $7, .text = $2, .a = $4, .other = $5 ? $5->text : NULL); }
+;
+texts:
+  STRING                         { $$ = LIST(@$, NODE(STRING, @1, NULL, .text = $1)); }
+| texts ',' STRING               { $$ = ast_add(parser, $1, NODE(STRING, @3, NULL, .text = $3)); }
 ;
 with_option:
   %empty                         { $$ = NULL; }

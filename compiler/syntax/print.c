@@ -207,6 +207,13 @@ static void function(Text *text, const Ast *ast, int depth) {
   }
 }
 
+static void print_bounds(Text *text, const Ast *bounds) {
+  for (size_t i = 0; bounds && i < bounds->count; i++) {
+    text_print(text, "%s%s < ", i ? ", " : " for ", bounds->list[i]->text);
+    expression(text, bounds->list[i]->a, SUM);
+  }
+}
+
 static void assign(Text *text, const Ast *ast) {
   list(text, "", ast->list, ast->count, " = ");
   expression(text, ast->a, CONDITION);
@@ -214,10 +221,7 @@ static void assign(Text *text, const Ast *ast) {
     text_print(text, " where ");
     expression(text, ast->b, CONDITION);
   }
-  for (size_t i = 0; ast->c && i < ast->c->count; i++) {
-    text_print(text, "%s%s < ", i ? ", " : " for ", ast->c->list[i]->text);
-    expression(text, ast->c->list[i]->a, SUM);
-  }
+  print_bounds(text, ast->c);
 }
 
 static void param(Text *text, const Ast *ast) {
@@ -247,8 +251,22 @@ static void setting(Text *text, const Ast *ast) {
 
 static void named_block(Text *text, const char *word, const Ast *ast, int depth) {
   text_print(text, "%s %s", word, ast->text);
-  if (ast->other) text_print(text, " "), string(text, ast->other);
   block(text, ast, depth);
+}
+
+static void weights(Text *text, const Ast *ast, int depth) {
+  text_print(text, "weights %s", ast->text);
+  if (ast->other) text_print(text, " "), string(text, ast->other);
+  if (ast->a) text_print(text, " if "), expression(text, ast->a, CONDITION);
+  block(text, ast, depth);
+}
+
+static void mapping(Text *text, const Ast *ast) {
+  expression(text, ast->a, POSTFIX);
+  text_print(text, " = ");
+  expression(text, ast->b, ast->d ? OR : CONDITION);
+  if (ast->d) text_print(text, " if "), expression(text, ast->d, OR);
+  print_bounds(text, ast->c);
 }
 
 static void mapfor(Text *text, const Ast *ast, int depth) {
@@ -277,16 +295,12 @@ static void line(Text *text, const Ast *ast, int depth) {
     block(text, ast->c, depth);
     break;
   case AST_PARAM: param(text, ast); break;
-  case AST_WEIGHTS: named_block(text, "weights", ast, depth); break;
+  case AST_WEIGHTS: weights(text, ast, depth); break;
   case AST_PREPROCESS: named_block(text, "preprocess", ast, depth); break;
   case AST_PRESET: named_block(text, "preset", ast, depth); break;
   case AST_TEMPLATE: named_block(text, "template", ast, depth); break;
   case AST_STAGE: named_block(text, "stage", ast, depth); break;
-  case AST_MAPPING:
-    expression(text, ast->a, POSTFIX);
-    text_print(text, " = ");
-    expression(text, ast->b, CONDITION);
-    break;
+  case AST_MAPPING: mapping(text, ast); break;
   case AST_MAPFOR: mapfor(text, ast, depth); break;
   case AST_SETTING: setting(text, ast); break;
   default: die("%s is not a line of a file", ast_kind_name(ast->kind));

@@ -1,0 +1,55 @@
+// vlmc export: weights in the layout of a block of the model file, under the names that others know them by.
+#include "compiler/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// The block called NAME, or PART.NAME; without a name the only one of the whole model.
+static const WeightMap *choose_block(Job *job) {
+  const WeightMaps *maps = compiler_weights(job->compiler);
+  const char *wanted = job->options->as;
+  const WeightMap *found = NULL;
+  size_t fitting = 0;
+  Text known = {0};
+  for (size_t i = 0; i < maps->count; i++) {
+    const WeightMap *map = &maps->list[i];
+    const char *name = *map->part ? arena_print(job->arena, "%s.%s", map->part, map->name) : map->name;
+    text_print(&known, "%s%s", known.length ? ", " : "", name);
+    if (wanted ? strcmp(wanted, name) != 0 : *map->part != 0) continue;
+    found = map;
+    fitting++;
+  }
+  if (fitting != 1)
+    fail(&job->failure, "--as names the layout to write, one of the model's blocks of weights: %s%s%.80s",
+         known.length ? text_string(&known) : "it has none", wanted ? "; found " : "", wanted ? wanted : "");
+  text_free(&known);
+  return fitting == 1 ? found : NULL;
+}
+
+static bool export_weights(Job *job) {
+  const Options *options = job->options;
+  if (!compiler_model(job->compiler)) return fail(&job->failure, "%s is not a model file", options->model);
+  if (!options->weights && !options->from_count)
+    return fail(&job->failure,
+                "--weights is needed: a folder that `vlmc train` wrote, or a published checkpoint");
+  if (!options->output) return fail(&job->failure, "-o is needed: the file to write");
+  const WeightMap *map = choose_block(job);
+  if (!map) return false;
+  const Program *program =
+      compiler_program(job->compiler, PROGRAM_FORWARD); // says which parameters there are
+  if (!program) return job_report(job);
+  if (!job_open_device(job)) return false;
+  Session *binding = session_open(program, job->store, &job->failure);
+  bool good = binding && (!options->weights || job_load_weights(job)) && job_load_from(job) &&
+              published_save(options->output, map, job->store, &job->failure);
+  session_close(binding);
+  return good;
+}
+
+int run_export(const Options *options) {
+  Job job;
+  Options own = *options;
+  own.target = "ref"; // nothing is computed: no code is needed
+  bool good = job_open(&job, &own) && export_weights(&job);
+  return job_close(&job, good);
+}

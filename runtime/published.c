@@ -1,0 +1,355 @@
+// Files in published layouts -> the store: which block fits, what does not fit, and the elements moved.
+#include "runtime/published.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_PREFIXES = 16, MAX_SHOWN = 40, MAX_SETTINGS = 16 };
+
+// The file's tensors by name.
+typedef struct Names {
+  const SafetensorsTensor **list;
+  size_t count;
+} Names;
+
+static int by_name(const void *left, const void *right) {
+  return strcmp((*(SafetensorsTensor *const *)left)->name, (*(SafetensorsTensor *const *)right)->name);
+}
+
+static Names names_open(const Safetensors *file) {
+  Names names = {malloc((file->count + 1) * sizeof *names.list), file->count};
+  if (!names.list) die("out of memory");
+  for (size_t i = 0; i < file->count; i++) names.list[i] = &file->tensors[i];
+  qsort(names.list, names.count, sizeof *names.list, by_name);
+  return names;
+}
+
+// The order of "PREFIX" "NAME", put together, against `name`.
+static int compare_joined(const char *prefix, const char *name, const char *with) {
+  size_t length = strlen(prefix);
+  int order = strncmp(prefix, with, length);
+  return order ? order : strcmp(name, with + length);
+}
+
+static const SafetensorsTensor *names_find(const Names *names, const char *prefix, const char *name) {
+  size_t low = 0, high = names->count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    int order = compare_joined(prefix, name, names->list[middle]->name);
+    if (!order) return names->list[middle];
+    if (order > 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return NULL;
+}
+
+// ---- which block --------------------------------------------------------------------------------
+
+// What tensors of the file have before a tensor of the block: "" and, say, "model.vision_tower.".
+static size_t find_prefixes(const Safetensors *file, const WeightMap *map, Arena *arena,
+                            const char *prefixes[MAX_PREFIXES]) {
+  size_t count = 1;
+  prefixes[0] = "";
+  for (size_t anchor = 0; anchor < 4; anchor++) {
+    const char *name = map->rows[anchor * (map->row_count - 1) / 3].tensor;
+    size_t length = strlen(name);
+    for (size_t i = 0; i < file->count && count < MAX_PREFIXES; i++) {
+      const char *whole = file->tensors[i].name;
+      size_t before = strlen(whole) < length ? 0 : strlen(whole) - length;
+      bool known = !before || whole[before - 1] != '.' || strcmp(whole + before, name);
+      for (size_t j = 1; j < count && !known; j++)
+        known = strlen(prefixes[j]) == before && !strncmp(prefixes[j], whole, before);
+      if (!known) prefixes[count++] = arena_copy(arena, whole, before);
+    }
+  }
+  return count;
+}
+
+static size_t count_found(const Names *names, const WeightMap *map, const MapRow *const *rows,
+                          const char *prefix) {
+  size_t found = 0;
+  for (size_t i = 0; i < map->row_count; i++)
+    if (!i || strcmp(rows[i]->tensor, rows[i - 1]->tensor))
+      found += names_find(names, prefix, rows[i]->tensor) != NULL;
+  return found;
+}
+
+PublishedLayout published_match(const Safetensors *file, const WeightMaps *maps, const char *part,
+                                Arena *arena) {
+  PublishedLayout best = {0};
+  Names names = names_open(file);
+  for (size_t i = 0; i < maps->count; i++) {
+    const WeightMap *map = &maps->list[i];
+    const char *prefixes[MAX_PREFIXES];
+    if ((part && strcmp(map->part, part)) || !map->row_count) continue;
+    const MapRow **rows = map_sorted(map, true);
+    size_t count = find_prefixes(file, map, arena, prefixes);
+    for (size_t j = 0; j < count; j++) {
+      size_t found = count_found(&names, map, rows, prefixes[j]);
+      // As many of a smaller block are a better fit.
+      bool better =
+          found > best.found || (found && found == best.found && map->row_count < best.map->row_count);
+      if (better) best = (PublishedLayout){map, prefixes[j], found};
+    }
+    free(rows);
+  }
+  free(names.list);
+  return best;
+}
+
+// ---- what does not fit --------------------------------------------------------------------------
+
+typedef struct Fit {
+  const Safetensors *file;
+  const PublishedLayout *layout;
+  const PublishedOptions *options;
+  const TensorStore *store;
+  Names names;
+  const MapRow **by_tensor, **by_parameter;
+  Text table;
+  size_t missing, mismatched, unexpected;
+  struct FitSetting { // the value that would fit
+    const char *name;
+    int64_t value;
+  } settings[MAX_SETTINGS];
+  int setting_count;
+} Fit;
+
+bool published_allows(const PublishedOptions *options, const char *name) {
+  for (size_t i = 0; options && i < options->allow_count; i++)
+    if (map_glob(options->allow_missing[i], name)) return true;
+  return false;
+}
+
+static void print_shape(Text *text, const char *type, int rank, const int64_t *extents) {
+  text_print(text, "%s[", type);
+  for (int i = 0; i < rank; i++) text_print(text, "%s%" PRId64, i ? ", " : "", extents[i]);
+  text_print(text, "]");
+}
+
+// A row of the table, as long as there are not too many of its kind.
+static bool begin_row(Fit *fit, size_t *count, const char *kind) {
+  ++*count;
+  if (*count == MAX_SHOWN + 1) text_print(&fit->table, "  %-10s and more\n", kind);
+  if (*count > MAX_SHOWN) return false;
+  text_print(&fit->table, "  %-10s ", kind);
+  return true;
+}
+
+static void add_setting(Fit *fit, const char *name, int64_t value) {
+  for (int i = 0; i < fit->setting_count; i++)
+    if (!strcmp(fit->settings[i].name, name)) return;
+  if (fit->setting_count < MAX_SETTINGS)
+    fit->settings[fit->setting_count++] = (struct FitSetting){name, value};
+}
+
+static bool shape_fits(const MapRow *row, const SafetensorsTensor *found) {
+  bool fits = found->rank == row->tensor_rank && found->dtype != DTYPE_COUNT;
+  for (int i = 0; fits && i < row->tensor_rank; i++) fits = found->extents[i] == row->tensor_extents[i];
+  return fits;
+}
+
+static void check_shape(Fit *fit, const MapRow *row, const SafetensorsTensor *found) {
+  if (shape_fits(row, found)) return;
+  for (int i = 0; i < row->tensor_rank && found->rank == row->tensor_rank; i++)
+    if (row->settings[i] && found->extents[i] != row->tensor_extents[i])
+      add_setting(fit, row->settings[i], found->extents[i]);
+  if (!begin_row(fit, &fit->mismatched, "mismatched")) return;
+  text_print(&fit->table, "%s is ", found->name);
+  print_shape(&fit->table, found->spelling ? found->spelling : "?", found->rank, found->extents);
+  if (found->dtype == DTYPE_COUNT) text_print(&fit->table, ", a type that parameters are not read from");
+  text_print(&fit->table, "; `%s` wants ", row->parameter);
+  print_shape(&fit->table, "", row->tensor_rank, row->tensor_extents);
+  text_print(&fit->table, ", %s\n", row->origin);
+}
+
+static bool wanted(const Fit *fit, const MapRow *row) {
+  const StoreTensor *tensor = store_find(fit->store, row->parameter);
+  return tensor && tensor->role == ROLE_PARAM;
+}
+
+static void check_tensors(Fit *fit) {
+  const WeightMap *map = fit->layout->map;
+  const char *done = NULL;
+  for (size_t i = 0; i < map->row_count; i++) {
+    const MapRow *row = fit->by_tensor[i];
+    if ((done && !strcmp(done, row->tensor)) || !wanted(fit, row)) continue;
+    const SafetensorsTensor *found = names_find(&fit->names, fit->layout->prefix, row->tensor);
+    done = row->tensor;
+    if (found) {
+      check_shape(fit, row, found);
+    } else if (!published_allows(fit->options, row->tensor) &&
+               !published_allows(fit->options, row->parameter) && begin_row(fit, &fit->missing, "missing")) {
+      text_print(&fit->table, "%s%s", fit->layout->prefix, row->tensor);
+      print_shape(&fit->table, " ", row->tensor_rank, row->tensor_extents);
+      text_print(&fit->table, " for `%s`, %s\n", row->parameter, row->origin);
+    }
+  }
+}
+
+static bool in_part(const char *name, const char *part) {
+  size_t length = strlen(part);
+  return !length || (!strncmp(name, part, length) && name[length] == '.');
+}
+
+static void check_parameters(Fit *fit) {
+  const WeightMap *map = fit->layout->map;
+  for (size_t i = 0, first; i < fit->store->count; i++) {
+    const StoreTensor *tensor = fit->store->list[i];
+    if (tensor->role != ROLE_PARAM || !in_part(tensor->name, map->part) ||
+        map_find(fit->by_parameter, map->row_count, false, tensor->name, &first) ||
+        published_allows(fit->options, tensor->name) || !begin_row(fit, &fit->missing, "missing"))
+      continue;
+    text_print(&fit->table, "a line for `%s` in block `%s`, %s\n", tensor->name, map->name, map->origin);
+  }
+}
+
+static void check_unexpected(Fit *fit) {
+  const WeightMap *map = fit->layout->map;
+  size_t length = strlen(fit->layout->prefix);
+  for (size_t i = 0; i < fit->file->count; i++) {
+    const SafetensorsTensor *tensor = &fit->file->tensors[i];
+    bool inside = !strncmp(tensor->name, fit->layout->prefix, length);
+    const char *name = inside ? tensor->name + length : tensor->name;
+    bool known = !inside && *map->part; // other parts of the file are others' business
+    size_t first;
+    if (inside && map_find(fit->by_tensor, map->row_count, true, name, &first)) known = true;
+    for (size_t j = 0; j < map->ignored_count && !known; j++) known = map_glob(map->ignored[j], name);
+    if (known || !begin_row(fit, &fit->unexpected, "unexpected")) continue;
+    text_print(&fit->table, "%s", tensor->name);
+    print_shape(&fit->table, " ", tensor->rank, tensor->extents);
+    text_print(&fit->table, ": no line of block `%s` speaks of it, %s\n", map->name, map->origin);
+  }
+}
+
+// How often the file repeats what a loop of the block repeats: "h.0." .. "h.11." are 12.
+static void check_loops(Fit *fit) {
+  for (size_t i = 0; i < fit->layout->map->loop_count; i++) {
+    const MapLoop *loop = &fit->layout->map->loops[i];
+    size_t prefix = strlen(fit->layout->prefix), before = strlen(loop->before);
+    long most = 0;
+    for (size_t j = 0; j < fit->file->count; j++) {
+      const char *name = fit->file->tensors[j].name;
+      if (strncmp(name, fit->layout->prefix, prefix) || strncmp(name + prefix, loop->before, before))
+        continue;
+      char *end;
+      long number = strtol(name + prefix + before, &end, 10);
+      bool named = end > name + prefix + before && !strncmp(end, loop->after, strlen(loop->after));
+      if (named && number >= most && number < 1 << 20) most = number + 1;
+    }
+    if (most && most != loop->count) add_setting(fit, loop->setting, most);
+  }
+}
+
+static bool fit_fails(Fit *fit, Failure *failure) {
+  const WeightMap *map = fit->layout->map;
+  Text settings = {0};
+  for (int i = 0; i < fit->setting_count; i++)
+    text_print(&settings, "%s-D %s=%" PRId64, i ? " " : "; its shapes say ", fit->settings[i].name,
+               fit->settings[i].value);
+  if (fit->options->report)
+    text_print(fit->options->report, "%s, by block `%s`, %s:\n%s", fit->file->path, map->name, map->origin,
+               text_string(&fit->table));
+  fail(failure, "%s does not fit block `%s` (%s): %zu missing, %zu mismatched, %zu unexpected%.400s",
+       fit->file->path, map->name, map->origin, fit->missing, fit->mismatched, fit->unexpected,
+       text_string(&settings));
+  text_free(&settings);
+  return false;
+}
+
+// ---- moving elements ----------------------------------------------------------------------------
+
+static int64_t tensor_elements(const SafetensorsTensor *tensor) {
+  int64_t elements = 1;
+  for (int i = 0; i < tensor->rank; i++) elements *= tensor->extents[i];
+  return elements;
+}
+
+static void read_floats(const SafetensorsTensor *tensor, float *out) {
+  int64_t count = tensor_elements(tensor);
+  if (tensor->dtype == DTYPE_F32)
+    memcpy(out, tensor->data, (size_t)count * sizeof *out);
+  else
+    for (int64_t i = 0; i < count; i++) out[i] = (float)dtype_load(tensor->dtype, tensor->data, i);
+}
+
+static bool upload(TensorStore *store, StoreTensor *tensor, const float *values, int64_t count,
+                   Failure *failure) {
+  if (tensor->dtype == DTYPE_F32)
+    return store->device->upload(store->device, tensor->memory, values, tensor->bytes, failure);
+  void *stored = malloc(tensor->bytes + 1);
+  if (!stored) return fail(failure, "out of memory for `%s`", tensor->name);
+  for (int64_t i = 0; i < count; i++) dtype_store(tensor->dtype, stored, i, values[i]);
+  bool good = store->device->upload(store->device, tensor->memory, stored, tensor->bytes, failure);
+  free(stored);
+  return good;
+}
+
+// One parameter from all of its pieces.
+static bool load_rows(const Fit *fit, StoreTensor *tensor, const MapRow *const *rows, size_t count,
+                      TensorStore *store, Failure *failure) {
+  int64_t elements = (int64_t)(tensor->bytes / dtype_bytes(tensor->dtype));
+  float *values = malloc((size_t)elements * sizeof *values + 1);
+  bool good = values != NULL;
+  for (size_t i = 0; good && i < count; i++) {
+    const SafetensorsTensor *found = names_find(&fit->names, fit->layout->prefix, rows[i]->tensor);
+    if (map_is_identity(rows[i])) {
+      read_floats(found, values);
+      continue;
+    }
+    float *read = malloc((size_t)tensor_elements(found) * sizeof *read + 1);
+    good = read != NULL;
+    if (good) read_floats(found, read), map_copy_in(rows[i], read, values);
+    free(read);
+  }
+  if (!good) fail(failure, "out of memory for `%s`", tensor->name);
+  good = good && upload(store, tensor, values, elements, failure);
+  free(values);
+  return good;
+}
+
+static bool same_extents(const StoreTensor *tensor, const MapRow *row) {
+  bool same = tensor->rank == row->rank;
+  for (int i = 0; same && i < row->rank; i++) same = tensor->extents[i] == row->extents[i];
+  return same;
+}
+
+static bool load_parameter(const Fit *fit, StoreTensor *tensor, TensorStore *store, Failure *failure) {
+  size_t first, count = map_find(fit->by_parameter, fit->layout->map->row_count, false, tensor->name, &first);
+  const MapRow *const *rows = (const MapRow *const *)fit->by_parameter + first;
+  for (size_t i = 0; i < count; i++) {
+    if (!names_find(&fit->names, fit->layout->prefix, rows[i]->tensor)) return true; // may be missing
+    if (!same_extents(tensor, rows[i]))
+      return fail_internal(failure, "`%s` has another shape than the model's block of weights says",
+                           tensor->name);
+  }
+  if (!count) return true;
+  tensor->loaded = true;
+  return load_rows(fit, tensor, rows, count, store, failure);
+}
+
+bool published_load(const Safetensors *file, const PublishedLayout *layout, const PublishedOptions *options,
+                    TensorStore *store, Failure *failure) {
+  const WeightMap *map = layout->map;
+  Fit fit = {.file = file, .layout = layout, .options = options, .store = store, .names = names_open(file)};
+  fit.by_tensor = map_sorted(map, true);
+  fit.by_parameter = map_sorted(map, false);
+  check_tensors(&fit);
+  check_parameters(&fit);
+  check_unexpected(&fit);
+  check_loops(&fit);
+  bool good = !(fit.missing + fit.mismatched + fit.unexpected) || fit_fails(&fit, failure);
+  for (size_t i = 0; good && i < store->count; i++)
+    if (store->list[i]->role == ROLE_PARAM) good = load_parameter(&fit, store->list[i], store, failure);
+  if (good && options->report)
+    text_print(options->report, "%s: %zu tensors by block `%s`%s%s\n", file->path, layout->found, map->name,
+               *layout->prefix ? " behind " : "", layout->prefix);
+  text_free(&fit.table);
+  free(fit.names.list);
+  free(fit.by_tensor);
+  free(fit.by_parameter);
+  return good;
+}
