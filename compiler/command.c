@@ -54,8 +54,11 @@ static const char *cache_folder(Arena *arena, const char *asked) {
 
 // A folder that holds a checkpoint, but not of a run of ours.
 static bool is_published(Job *job, const char *folder) {
-  return !file_exists(arena_print(job->arena, "%s/run.json", folder)) &&
-         file_exists(arena_print(job->arena, "%s/model.safetensors", folder));
+  static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                      "pytorch_model.bin.index.json"};
+  bool found = false;
+  for (int i = 0; i < 4; i++) found |= file_exists(arena_print(job->arena, "%s/%s", folder, names[i]));
+  return found && !file_exists(arena_print(job->arena, "%s/run.json", folder));
 }
 
 // What the folder of --weights says about its model, where the command line is silent.

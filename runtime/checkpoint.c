@@ -4,6 +4,7 @@
 #include "runtime/files.h"
 #include "runtime/json.h"
 #include "runtime/weights/safetensors.h"
+#include "runtime/weights/weights.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { RUN_JSON_LIMIT = 1 << 20 };
@@ -195,11 +195,6 @@ bool checkpoint_exists(const char *folder) {
 
 // ---- reading ------------------------------------------------------------------------------------
 
-static bool is_folder(const char *path) {
-  struct stat status;
-  return !stat(path, &status) && S_ISDIR(status.st_mode);
-}
-
 // The rest of `name` after the part `part`: "lm.token" and "lm" give "token". NULL: not in that part.
 static const char *inside_part(const char *name, const char *part) {
   size_t length = strlen(part);
@@ -209,8 +204,8 @@ static const char *inside_part(const char *name, const char *part) {
   return name[length] == '.' ? name + length + 1 : NULL;
 }
 
-static bool shape_fits(const StoreTensor *tensor, const SafetensorsTensor *found) {
-  bool same = found->dtype == tensor->dtype && found->rank == tensor->rank;
+static bool shape_fits(const StoreTensor *tensor, const WeightTensor *found) {
+  bool same = format_dtype(found->format) == tensor->dtype && found->rank == tensor->rank;
   for (int i = 0; same && i < tensor->rank; i++) same = found->extents[i] == tensor->extents[i];
   return same;
 }
@@ -222,9 +217,9 @@ static void print_shape(Text *text, const char *dtype, int rank, const int64_t *
 }
 
 // One parameter or state from the file; what does not fit is added to `misfits`.
-static bool load_tensor(TensorStore *store, StoreTensor *tensor, const Safetensors *file, const char *name,
+static bool load_tensor(TensorStore *store, StoreTensor *tensor, const WeightFile *file, const char *name,
                         Text *misfits, Failure *failure) {
-  const SafetensorsTensor *found = safetensors_find(file, name);
+  const WeightTensor *found = weights_find(file, name);
   if (found && shape_fits(tensor, found)) {
     tensor->loaded = true;
     return store->device->upload(store->device, tensor->memory, found->data, tensor->bytes, failure);
@@ -233,7 +228,7 @@ static bool load_tensor(TensorStore *store, StoreTensor *tensor, const Safetenso
   print_shape(misfits, dtype_safetensors(tensor->dtype), tensor->rank, tensor->extents);
   text_print(misfits, " is wanted, ");
   if (found)
-    print_shape(misfits, found->spelling ? found->spelling : "?", found->rank, found->extents);
+    print_shape(misfits, format_name(found->format), found->rank, found->extents);
   else
     text_print(misfits, "nothing");
   text_print(misfits, " is there");
@@ -253,7 +248,7 @@ static const char *own_name(const StoreTensor *tensor, const char *from, const c
   return !rest ? NULL : !*from ? rest : !*rest ? from : arena_print(arena, "%s.%s", from, rest);
 }
 
-static bool load_own(const Safetensors *file, const char *from, const char *to, TensorStore *store,
+static bool load_own(const WeightFile *file, const char *from, const char *to, TensorStore *store,
                      const PublishedOptions *options, Failure *failure) {
   Arena *arena = arena_new();
   Text misfits = {0};
@@ -264,7 +259,7 @@ static bool load_own(const Safetensors *file, const char *from, const char *to, 
     const char *source = own_name(tensor, from, to, arena);
     if (!source) continue;
     matched++;
-    if (published_allows(options, tensor->name) && !safetensors_find(file, source)) continue;
+    if (published_allows(options, tensor->name) && !weights_find(file, source)) continue;
     good = load_tensor(store, tensor, file, source, &misfits, failure);
   }
   if (good && !matched) good = fail(failure, "no parameter of the model is called `%s`", to);
@@ -276,18 +271,18 @@ static bool load_own(const Safetensors *file, const char *from, const char *to, 
   return good;
 }
 
-static size_t count_own(const Safetensors *file, const char *from, const char *to, const TensorStore *store,
+static size_t count_own(const WeightFile *file, const char *from, const char *to, const TensorStore *store,
                         Arena *arena) {
   size_t found = 0;
   for (size_t i = 0; i < store->count; i++) {
     const char *name = own_name(store->list[i], from, to, arena);
-    found += name && safetensors_find(file, name);
+    found += name && weights_find(file, name);
   }
   return found;
 }
 
 // Neither our own names nor those of a block are there.
-static bool fail_unknown(const Safetensors *file, const char *to, const PublishedOptions *options,
+static bool fail_unknown(const WeightFile *file, const char *to, const PublishedOptions *options,
                          Arena *arena, Failure *failure) {
   PublishedLayout other = published_match(file, options->maps, NULL, arena);
   Text known = {0};
@@ -312,10 +307,9 @@ static bool fail_unknown(const Safetensors *file, const char *to, const Publishe
 bool checkpoint_load(const char *path, const char *from, const char *to, TensorStore *store,
                      const PublishedOptions *options, Failure *failure) {
   Arena *arena = arena_new();
-  const char *name = is_folder(path) ? in_folder(arena, path, "model.safetensors") : path;
-  Safetensors file = {0};
-  bool good = safetensors_open(name, &file, failure);
-  const char *format = good ? safetensors_metadata(&file, "format") : NULL;
+  WeightFile file = {0};
+  bool good = weights_open(path, &file, failure);
+  const char *format = good ? weights_metadata(&file, "format") : NULL;
   bool own =
       *from || (format && !strcmp(format, "vlmc")) || !options || !options->maps || !options->maps->count;
   if (good && !own) {
@@ -326,14 +320,14 @@ bool checkpoint_load(const char *path, const char *from, const char *to, TensorS
     if (!own && !layout.map) good = fail_unknown(&file, to, options, arena, failure);
   }
   if (good && own) good = load_own(&file, from, to, store, options, failure);
-  safetensors_close(&file);
+  weights_close(&file);
   arena_free(arena);
   return good;
 }
 
-static bool read_progress(const Safetensors *file, Progress *progress, Failure *failure) {
-  const char *step = safetensors_metadata(file, "step"), *total = safetensors_metadata(file, "total");
-  const char *loss = safetensors_metadata(file, "loss"), *seconds = safetensors_metadata(file, "seconds");
+static bool read_progress(const WeightFile *file, Progress *progress, Failure *failure) {
+  const char *step = weights_metadata(file, "step"), *total = weights_metadata(file, "total");
+  const char *loss = weights_metadata(file, "loss"), *seconds = weights_metadata(file, "seconds");
   if (!step || !total || !loss || !seconds)
     return fail(failure, "%s: its metadata does not say how far the run was", file->path);
   *progress = (Progress){strtoll(step, NULL, 10), strtoll(total, NULL, 10), strtod(loss, NULL),
@@ -345,25 +339,25 @@ static bool read_progress(const Safetensors *file, Progress *progress, Failure *
 
 bool checkpoint_resume(const char *folder, TensorStore *store, Progress *progress, Failure *failure) {
   Arena *arena = arena_new();
-  Safetensors model = {0}, states = {0};
+  WeightFile model = {0}, states = {0};
   Text misfits = {0};
-  bool good = safetensors_open(in_folder(arena, folder, "model.safetensors"), &model, failure) &&
+  bool good = weights_open(in_folder(arena, folder, "model.safetensors"), &model, failure) &&
               read_progress(&model, progress, failure);
-  const char *name = good ? safetensors_metadata(&model, "optimizer") : NULL;
+  const char *name = good ? weights_metadata(&model, "optimizer") : NULL;
   if (good && (!name || strchr(name, '/')))
     good = fail(failure, "%s: its metadata names no optimizer file", model.path);
-  good = good && safetensors_open(in_folder(arena, folder, name), &states, failure);
+  good = good && weights_open(in_folder(arena, folder, name), &states, failure);
   for (size_t i = 0; good && i < store->count; i++) {
     StoreTensor *tensor = store->list[i];
-    const Safetensors *file = tensor->role == ROLE_PARAM ? &model : &states;
+    const WeightFile *file = tensor->role == ROLE_PARAM ? &model : &states;
     good = load_tensor(store, tensor, file, tensor->name, &misfits, failure);
   }
   if (good)
     good = report_misfits(folder, &misfits, failure);
   else
     text_free(&misfits);
-  safetensors_close(&states);
-  safetensors_close(&model);
+  weights_close(&states);
+  weights_close(&model);
   arena_free(arena);
   return good;
 }

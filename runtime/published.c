@@ -9,15 +9,15 @@ enum { MAX_PREFIXES = 16, MAX_SHOWN = 40, MAX_SETTINGS = 16 };
 
 // The file's tensors by name.
 typedef struct Names {
-  const SafetensorsTensor **list;
+  const WeightTensor **list;
   size_t count;
 } Names;
 
 static int by_name(const void *left, const void *right) {
-  return strcmp((*(SafetensorsTensor *const *)left)->name, (*(SafetensorsTensor *const *)right)->name);
+  return strcmp((*(WeightTensor *const *)left)->name, (*(WeightTensor *const *)right)->name);
 }
 
-static Names names_open(const Safetensors *file) {
+static Names names_open(const WeightFile *file) {
   Names names = {malloc((file->count + 1) * sizeof *names.list), file->count};
   if (!names.list) die("out of memory");
   for (size_t i = 0; i < file->count; i++) names.list[i] = &file->tensors[i];
@@ -32,7 +32,7 @@ static int compare_joined(const char *prefix, const char *name, const char *with
   return order ? order : strcmp(name, with + length);
 }
 
-static const SafetensorsTensor *names_find(const Names *names, const char *prefix, const char *name) {
+static const WeightTensor *names_find(const Names *names, const char *prefix, const char *name) {
   size_t low = 0, high = names->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
@@ -49,7 +49,7 @@ static const SafetensorsTensor *names_find(const Names *names, const char *prefi
 // ---- which block --------------------------------------------------------------------------------
 
 // What tensors of the file have before a tensor of the block: "" and, say, "model.vision_tower.".
-static size_t find_prefixes(const Safetensors *file, const WeightMap *map, Arena *arena,
+static size_t find_prefixes(const WeightFile *file, const WeightMap *map, Arena *arena,
                             const char *prefixes[MAX_PREFIXES]) {
   size_t count = 1;
   prefixes[0] = "";
@@ -77,7 +77,7 @@ static size_t count_found(const Names *names, const WeightMap *map, const MapRow
   return found;
 }
 
-PublishedLayout published_match(const Safetensors *file, const WeightMaps *maps, const char *part,
+PublishedLayout published_match(const WeightFile *file, const WeightMaps *maps, const char *part,
                                 Arena *arena) {
   PublishedLayout best = {0};
   Names names = names_open(file);
@@ -103,7 +103,7 @@ PublishedLayout published_match(const Safetensors *file, const WeightMaps *maps,
 // ---- what does not fit --------------------------------------------------------------------------
 
 typedef struct Fit {
-  const Safetensors *file;
+  const WeightFile *file;
   const PublishedLayout *layout;
   const PublishedOptions *options;
   const TensorStore *store;
@@ -146,21 +146,20 @@ static void add_setting(Fit *fit, const char *name, int64_t value) {
     fit->settings[fit->setting_count++] = (struct FitSetting){name, value};
 }
 
-static bool shape_fits(const MapRow *row, const SafetensorsTensor *found) {
-  bool fits = found->rank == row->tensor_rank && found->dtype != DTYPE_COUNT;
+static bool shape_fits(const MapRow *row, const WeightTensor *found) {
+  bool fits = found->rank == row->tensor_rank;
   for (int i = 0; fits && i < row->tensor_rank; i++) fits = found->extents[i] == row->tensor_extents[i];
   return fits;
 }
 
-static void check_shape(Fit *fit, const MapRow *row, const SafetensorsTensor *found) {
+static void check_shape(Fit *fit, const MapRow *row, const WeightTensor *found) {
   if (shape_fits(row, found)) return;
   for (int i = 0; i < row->tensor_rank && found->rank == row->tensor_rank; i++)
     if (row->settings[i] && found->extents[i] != row->tensor_extents[i])
       add_setting(fit, row->settings[i], found->extents[i]);
   if (!begin_row(fit, &fit->mismatched, "mismatched")) return;
   text_print(&fit->table, "%s is ", found->name);
-  print_shape(&fit->table, found->spelling ? found->spelling : "?", found->rank, found->extents);
-  if (found->dtype == DTYPE_COUNT) text_print(&fit->table, ", a type that parameters are not read from");
+  print_shape(&fit->table, format_name(found->format), found->rank, found->extents);
   text_print(&fit->table, "; `%s` wants ", row->parameter);
   print_shape(&fit->table, "", row->tensor_rank, row->tensor_extents);
   text_print(&fit->table, ", %s\n", row->origin);
@@ -177,7 +176,7 @@ static void check_tensors(Fit *fit) {
   for (size_t i = 0; i < map->row_count; i++) {
     const MapRow *row = fit->by_tensor[i];
     if ((done && !strcmp(done, row->tensor)) || !wanted(fit, row)) continue;
-    const SafetensorsTensor *found = names_find(&fit->names, fit->layout->prefix, row->tensor);
+    const WeightTensor *found = names_find(&fit->names, fit->layout->prefix, row->tensor);
     done = row->tensor;
     if (found) {
       check_shape(fit, row, found);
@@ -211,7 +210,7 @@ static void check_unexpected(Fit *fit) {
   const WeightMap *map = fit->layout->map;
   size_t length = strlen(fit->layout->prefix);
   for (size_t i = 0; i < fit->file->count; i++) {
-    const SafetensorsTensor *tensor = &fit->file->tensors[i];
+    const WeightTensor *tensor = &fit->file->tensors[i];
     bool inside = !strncmp(tensor->name, fit->layout->prefix, length);
     const char *name = inside ? tensor->name + length : tensor->name;
     bool known = !inside && *map->part; // other parts of the file are others' business
@@ -262,18 +261,11 @@ static bool fit_fails(Fit *fit, Failure *failure) {
 
 // ---- moving elements ----------------------------------------------------------------------------
 
-static int64_t tensor_elements(const SafetensorsTensor *tensor) {
-  int64_t elements = 1;
-  for (int i = 0; i < tensor->rank; i++) elements *= tensor->extents[i];
-  return elements;
-}
-
-static void read_floats(const SafetensorsTensor *tensor, float *out) {
-  int64_t count = tensor_elements(tensor);
-  if (tensor->dtype == DTYPE_F32)
-    memcpy(out, tensor->data, (size_t)count * sizeof *out);
+static void read_floats(const WeightTensor *tensor, float *out) {
+  if (tensor->format == WEIGHT_F32)
+    memcpy(out, tensor->data, tensor->bytes);
   else
-    for (int64_t i = 0; i < count; i++) out[i] = (float)dtype_load(tensor->dtype, tensor->data, i);
+    weights_read_f32(tensor, 0, tensor->elements, out);
 }
 
 static bool upload(TensorStore *store, StoreTensor *tensor, const float *values, int64_t count,
@@ -295,12 +287,12 @@ static bool load_rows(const Fit *fit, StoreTensor *tensor, const MapRow *const *
   float *values = malloc((size_t)elements * sizeof *values + 1);
   bool good = values != NULL;
   for (size_t i = 0; good && i < count; i++) {
-    const SafetensorsTensor *found = names_find(&fit->names, fit->layout->prefix, rows[i]->tensor);
+    const WeightTensor *found = names_find(&fit->names, fit->layout->prefix, rows[i]->tensor);
     if (map_is_identity(rows[i])) {
       read_floats(found, values);
       continue;
     }
-    float *read = malloc((size_t)tensor_elements(found) * sizeof *read + 1);
+    float *read = malloc((size_t)found->elements * sizeof *read + 1);
     good = read != NULL;
     if (good) read_floats(found, read), map_copy_in(rows[i], read, values);
     free(read);
@@ -331,7 +323,7 @@ static bool load_parameter(const Fit *fit, StoreTensor *tensor, TensorStore *sto
   return load_rows(fit, tensor, rows, count, store, failure);
 }
 
-bool published_load(const Safetensors *file, const PublishedLayout *layout, const PublishedOptions *options,
+bool published_load(const WeightFile *file, const PublishedLayout *layout, const PublishedOptions *options,
                     TensorStore *store, Failure *failure) {
   const WeightMap *map = layout->map;
   Fit fit = {.file = file, .layout = layout, .options = options, .store = store, .names = names_open(file)};

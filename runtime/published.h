@@ -4,9 +4,9 @@
 #define VLMC_RUNTIME_PUBLISHED_H
 
 #include "runtime/base/text.h"
-#include "runtime/safetensors.h"
 #include "runtime/store.h"
 #include "runtime/weights/map.h"
+#include "runtime/weights/weights.h"
 
 // How files that others wrote are read.
 typedef struct PublishedOptions {
@@ -24,12 +24,12 @@ typedef struct PublishedLayout {
 } PublishedLayout;
 
 // The block of `part` (NULL: of any) with the most tensors in the file. Strings live in `arena`.
-PublishedLayout published_match(const Safetensors *file, const WeightMaps *maps, const char *part,
+PublishedLayout published_match(const WeightFile *file, const WeightMaps *maps, const char *part,
                                 Arena *arena);
 
 // Every parameter of the block's part that the store holds gets its value. Fails, with the store as it was,
 // where a tensor is missing, has another shape, or is there without a line in the block.
-bool published_load(const Safetensors *file, const PublishedLayout *layout, const PublishedOptions *options,
+bool published_load(const WeightFile *file, const PublishedLayout *layout, const PublishedOptions *options,
                     TensorStore *store, Failure *failure);
 
 bool published_allows(const PublishedOptions *options, const char *name); // to be missing

@@ -1,6 +1,8 @@
 // The store -> a file in a published layout: the reverse of published.c, by the same rows.
 #include "runtime/published.h"
 
+#include "runtime/weights/safetensors.h"
+
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
 // one block inside of another; the model's sizes read off the file.
 #include "compiler/compile.h"
 #include "runtime/checkpoint.h"
-#include "runtime/safetensors.h"
+#include "runtime/weights/safetensors.h"
 
 #include "check.h"
 
