@@ -274,7 +274,7 @@ bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary) {
   const char *own = options->weights ? options->weights : options->resume ? options->out : NULL;
   if (!path && own) path = tokenizer_beside(job, own);
   if (!path) path = tokenizer_of_from(job);
-  if (path) return tokenizer_read(path, &job->tokenizer, &job->failure);
+  if (path) return tokenizer_open(path, &job->tokenizer, &job->failure);
   const Stage *stage = compiler_stage(job->compiler);
   if (!form) return fail(&job->failure, "the model's file has no template, which a tokenizer needs");
   return stage ? train_tokenizer(job, form, stage, vocabulary) : job_report(job);

@@ -76,9 +76,7 @@ static bool chat(Job *job, volatile sig_atomic_t *stop) {
   ChatOptions chat = {
       .sampler = {options->temperature, options->top_k, options->top_p, (uint64_t)options->seed},
       .max_tokens = options->max_tokens,
-      .images = options->images,
-      .image_count = options->image_count,
-      .system = options->system,
+      .image = options->image,
       .prompt = options->prompt,
       .in = stdin,
       .out = stdout,

@@ -61,7 +61,7 @@ static void test_published_json(const char *data, Arena *arena) {
   Tokenizer *tokenizer, *again = NULL;
   Failure failure;
   CHECK(
-      tokenizer_read(arena_print(arena, "%s/tokenizers/minimind_tokenizer.json", data), &tokenizer, &failure),
+      tokenizer_open(arena_print(arena, "%s/tokenizers/minimind_tokenizer.json", data), &tokenizer, &failure),
       "%s", failure.message);
   if (!tokenizer) return;
   CHECK(tokenizer_count(tokenizer) == 6400 && tokenizer_find(tokenizer, "<|im_start|>") == 1, "size");
@@ -103,7 +103,7 @@ static Tokenizer *train(const char *text, size_t length, size_t vocabulary) {
 // The slow twin: one word (letters only, so that nothing splits it), all pairs counted anew for every merge.
 static int naive_train(const char *word, int32_t *ids, size_t *count, int vocabulary, int32_t merges[][2]) {
   *count = strlen(word);
-  for (size_t i = 0; i < *count; i++) ids[i] = 2 + (unsigned char)word[i];
+  for (size_t i = 0; i < *count; i++) ids[i] = 2 + (unsigned char)word[i] - '!'; // spelled in this order
   int tokens = 258;
   for (; tokens < vocabulary; tokens++) {
     int best = 1;
@@ -263,7 +263,7 @@ static void test_real_text(const char *data, Arena *arena) {
     CHECK(!strcmp(printed.bytes, other.bytes), "training twice gives two tokenizers");
     char path[] = "/tmp/vlmc-tokenizer-XXXXXX";
     close(mkstemp(path));
-    CHECK(tokenizer_save(tokenizer, path, &failure) && tokenizer_read(path, &read, &failure), "%s",
+    CHECK(tokenizer_save(tokenizer, path, &failure) && tokenizer_open(path, &read, &failure), "%s",
           failure.message);
     unlink(path);
     if (read) tokenizer_encode(read, text, size, false, &again);
@@ -280,35 +280,41 @@ static void test_real_text(const char *data, Arena *arena) {
 }
 
 // Bad files. A good one is printed and one place of it replaced.
+#define MERGE "[\n        \"a\",\n        \"b\"\n      ]"
 static void test_bad_files(void) {
   static const struct {
     const char *from, *to, *message;
   } changes[] = {
       {"\"type\": \"BPE\"", "\"type\": \"Unigram\"", "\"Unigram\"; only BPE"},
       {"\"dropout\": null", "\"dropout\": 0.1", "\"dropout\" set"},
-      {"\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\"", "\"end_of_word_suffix\" set"},
-      {"\"normalizer\": null", "\"normalizer\": {\"type\": \"Lowercase\"}", "normalizer \"Lowercase\""},
-      {"\"add_prefix_space\":false", "\"add_prefix_space\":true", "\"add_prefix_space\" set"},
-      {"\"pre_tokenizer\": {\"type\":\"ByteLevel\"", "\"pre_tokenizer\": {\"type\":\"Metaspace\"",
-       "\"Metaspace\""},
-      {"\"pre_tokenizer\": {", "\"pre_tokenizer\": null, \"x\": {", "must be an object, found null"},
-      {"\"lstrip\": false", "\"lstrip\": true", "\"lstrip\" set"},
+      {"\"continuing_subword_prefix\": null", "\"continuing_subword_prefix\": \"##\"", "_prefix\" set"},
+      {"\"normalizer\": null", "\"normalizer\": {\"type\": \"StripAccents\"}", "normalizer \"StripAccents\""},
+      {"\"normalizer\": null", "\"normalizer\": {\"type\": \"Sequence\"}",
+       "\"normalizers\" must be an array"},
+      {"\"normalizer\": null", "\"normalizer\": []", "must be an object, found an array"},
+      {"\"type\": \"ByteLevel\"", "\"type\": \"BertPreTokenizer\"", "\"BertPreTokenizer\""},
+      {"\"type\": \"ByteLevel\"", "\"type\": \"Split\"", "needs a pattern"},
+      {"\"type\": \"ByteLevel\"", "\"type\": \"Metaspace\"", "needs a \"replacement\""},
+      {"\"post_processor\": null", "\"post_processor\": {\"type\": \"X\"}", "post-processor \"X\""},
+      {"\"post_processor\": null", "\"post_processor\": {\"type\": \"BertProcessing\"}", "does not exist"},
+      {"\"unk_token\": null", "\"unk_token\": \"<none>\"", "unknown token \"<none>\""},
       {"\"id\": 1,", "\"id\": 0,", "another in \"vocab\""},
+      {"\"id\": 1,", "\"id\": 4611686018427387904,", "must be an integer from 0 to"},
       {"\"id\": 1,", "\"id\": \"1\",", "\"id\" must be an integer"},
       {"\"A\": ", "\"A\": 1000", "must be an integer from 0 to"},
-      {"\"A\": 67", "\"A\": 68", "another token has too"},
-      {"\"A\": 67", "\"A\": -1", "must be an integer from 0 to"},
-      {"\"A\": 67", "\"A\": null", "must be an integer from 0 to"},
-      {"\"A\": 67", "\"AA\": 67", "no token stands for the byte 0x41"},
-      {"\"A\": 67", "\"中\": 67", "a character that spells no byte"},
-      {"\"A\": 67", "\"\": 67", "has 0 bytes"},
-      {"\"A\": 67", "\"B\": 67", "duplicate"},
-      {"\"a b\"", "\"a c\"", "needs the token \"ac\""},
-      {"\"a b\"", "\"a b c\"", "must be two tokens"},
-      {"\"a b\"", "\" ab\"", "\"\", which \"vocab\" lacks"},
-      {"\"a b\"", "[\"a\"]", "must be two tokens"},
-      {"\"a b\"", "7", "must be two tokens"},
-      {"\"a b\"", "\"a b\", \"a b\"", "merge 1 is the same as merge 0"},
+      {"\"A\": 34", "\"A\": 35", "have the same id"},
+      {"\"A\": 34", "\"A\": -1", "must be an integer from 0 to"},
+      {"\"A\": 34", "\"A\": null", "must be an integer from 0 to"},
+      {"\"A\": 34", "\"\": 34", "has 0 bytes"},
+      {"\"A\": 34", "\"B\": 34", "duplicate"},
+      {MERGE, "\"a c\"", "needs the token \"ac\""},
+      {MERGE, "\"a b c\"", "must be two tokens"},
+      {MERGE, "\" ab\"", "has an empty side"},
+      {MERGE, "[\"a\"]", "must be two tokens"},
+      {MERGE, "[\"ab\", \"\"]", "has an empty side"},
+      {MERGE, "[\"ab\", \"ab\"]", "needs the token \"abab\""},
+      {MERGE, "7", "must be two tokens"},
+      {MERGE, "\"a b\", \"a b\"", "merge 1 is the same as merge 0"},
       {"\"merges\"", "\"merger\"", "\"merges\" must be an array, found nothing"},
       {"\"model\"", "\"module\"", "\"model\" must be an object, found nothing"},
       {"{", "[{", "not valid JSON"},
@@ -349,8 +355,9 @@ static void test_steps(void) {
       "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]}",
       "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x*|(?=2)\"},"
       "\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"use_regex\":false}]}"};
+  static const size_t expected[] = {71, 68, 71};
   static const char text[] = "a1234aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaac";
-  char *begin = strstr(json.bytes, "{\"type\":\"ByteLevel\""), *end = strchr(begin, '}') + 1;
+  char *begin = strstr(strstr(json.bytes, "\"pre_tokenizer\""), "{"), *end = strchr(begin, '}') + 1;
   for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
     Text changed = {0};
     Failure failure;
@@ -359,7 +366,7 @@ static void test_steps(void) {
     CHECK(tokenizer_parse(changed.bytes, changed.length, "t.json", &other, &failure), "%s", failure.message);
     Ids ids = {0};
     if (other) tokenizer_encode(other, text, sizeof text - 1, false, &ids);
-    CHECK(ids.count == (i ? 68u : 71u), "steps %zu: %zu tokens", i, ids.count);
+    CHECK(ids.count == expected[i], "steps %zu: %zu tokens", i, ids.count);
     ids_free(&ids);
     tokenizer_free(other);
     text_free(&changed);

@@ -22,6 +22,11 @@ static int byte_of(int code) {
   return -1;
 }
 
+unsigned char byte_level_nth(int index) {
+  for (int code = 0, seen = 0;; code++)
+    if (byte_of(code) >= 0 && seen++ == index) return (unsigned char)byte_of(code);
+}
+
 void byte_level_spell(Text *out, const char *bytes, size_t length) {
   for (size_t i = 0; i < length; i++) {
     int code = code_point((unsigned char)bytes[i]);
@@ -33,13 +38,13 @@ void byte_level_spell(Text *out, const char *bytes, size_t length) {
   }
 }
 
-bool byte_level_read(const char *spelling, Arena *arena, char **bytes, size_t *length) {
-  *bytes = arena_alloc(arena, strlen(spelling) + 1);
+bool byte_level_read(const char *spelling, size_t spelled, Arena *arena, char **bytes, size_t *length) {
+  *bytes = arena_alloc(arena, spelled + 1);
   *length = 0;
-  for (const unsigned char *at = (const unsigned char *)spelling; *at;) {
-    int code = *at++;
-    if (code >= 0xc0 && code < 0xe0 && (*at & 0xc0) == 0x80)
-      code = (code & 31) << 6 | (*at++ & 63);
+  for (size_t at = 0; at < spelled;) {
+    int code = (unsigned char)spelling[at++];
+    if (code >= 0xc0 && code < 0xe0 && at < spelled && (spelling[at] & 0xc0) == 0x80)
+      code = (code & 31) << 6 | (spelling[at++] & 63);
     else if (code >= 128)
       return false;
     int byte = byte_of(code);

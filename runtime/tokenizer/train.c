@@ -1,14 +1,17 @@
 // Training byte-level BPE: texts -> words with counts -> merges, most frequent pair first.
 //
-// Each merge touches only the words that hold its pair: every pair knows its count and its words, and a heap
-// gives the most frequent one. Counts in the heap may be too high (a merge lowers those of its neighbours);
-// the true count is looked up when an entry comes to the top, which then sinks. Equal counts: lower ids
-// first.
+// Each merge touches only the words that hold its pair: a heap of candidates (pair, count, words) gives the
+// most frequent one. Counts in the heap may be out of date (a merge changes those of its neighbours); the
+// true count is looked up when a candidate comes to the top, which then finds its place anew. What the pairs
+// of two merges spell may be the same token ("a" "bc", "ab" "c"): it is made once. A pair that such a token
+// forms again becomes another candidate, with the words of its own; if both are merged, the later one counts.
+// Hugging Face's trainer works in this way, down to the last detail, so that its files are ours.
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "runtime/tokenizer/parts.h"
+
+enum { LEAST_COUNT = 2 }; // of a pair, to be merged
 
 typedef struct Word {
   const char *bytes;
@@ -48,12 +51,6 @@ void tokenizer_trainer_free(TokenizerTrainer *trainer) {
   free(trainer->words);
   free(trainer->slots);
   arena_free(trainer->arena);
-}
-
-static uint64_t hash_bytes(const char *bytes, size_t length) { // FNV-1a, then mixed
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
-  return hash ^ hash >> 29;
 }
 
 static uint32_t *find_slot(const TokenizerTrainer *trainer, const char *bytes, size_t length) {
@@ -102,14 +99,16 @@ void tokenizer_trainer_add(TokenizerTrainer *trainer, const char *text, size_t l
 typedef struct Pair {
   int32_t left, right;
   int64_t count;   // in all texts
-  uint32_t *words; // that hold it, perhaps some that no longer do
+  uint32_t *words; // that gained it since it was last entered as a candidate
   uint32_t word_count, word_capacity;
+  size_t merge; // its latest merge, plus 1
 } Pair;
 
-typedef struct Entry { // of the heap
-  int64_t count;       // of its pair when it was entered
-  uint32_t pair;
-} Entry;
+typedef struct Candidate { // of the heap
+  int64_t count;           // of its pair when it was entered
+  uint32_t pair, word_count;
+  uint32_t *words;
+} Candidate;
 
 typedef struct Learning {
   TokenizerTrainer *trainer;
@@ -117,11 +116,16 @@ typedef struct Learning {
   size_t token_capacity, merge_capacity;
   const char *const *specials;
   size_t special_count;
+  int32_t byte_tokens[256];
+  uint32_t *token_slots; // open hash table of ordinary tokens by their bytes: id plus 1
+  size_t token_slot_count;
   Pair *pairs;
   size_t pair_count, pair_capacity;
   uint32_t *slots; // open hash table: index of a pair, plus 1
   size_t slot_count;
-  Entry *heap;
+  uint32_t *gained; // pairs that have words since the last round
+  size_t gained_count, gained_capacity;
+  Candidate *heap;
   size_t heap_count, heap_capacity;
 } Learning;
 
@@ -145,8 +149,8 @@ static void rehash_pairs(Learning *learning) {
     *find_pair(learning, learning->pairs[i].left, learning->pairs[i].right) = (uint32_t)i + 1;
 }
 
-// The pair, made if new. The pointer holds until the next call.
-static Pair *pair_of(Learning *learning, int32_t left, int32_t right) {
+// The pair's index, made if new.
+static uint32_t pair_of(Learning *learning, int32_t left, int32_t right) {
   if (learning->pair_count * 2 >= learning->slot_count) rehash_pairs(learning);
   uint32_t *slot = find_pair(learning, left, right);
   if (!*slot) {
@@ -158,12 +162,13 @@ static Pair *pair_of(Learning *learning, int32_t left, int32_t right) {
     learning->pairs[learning->pair_count] = (Pair){.left = left, .right = right};
     *slot = (uint32_t)++learning->pair_count;
   }
-  return &learning->pairs[*slot - 1];
+  return *slot - 1;
 }
 
-// A word gained (or lost, `by` < 0) one occurrence of a pair.
+// A word gained (or lost, `by` < 0) one occurrence of a pair. All of a word's changes come one after another.
 static void change(Learning *learning, int32_t left, int32_t right, int64_t by, uint32_t word) {
-  Pair *pair = pair_of(learning, left, right);
+  uint32_t index = pair_of(learning, left, right);
+  Pair *pair = &learning->pairs[index];
   pair->count += by;
   if (by < 0 || (pair->word_count && pair->words[pair->word_count - 1] == word)) return;
   if (pair->word_count == pair->word_capacity) {
@@ -171,31 +176,37 @@ static void change(Learning *learning, int32_t left, int32_t right, int64_t by, 
     pair->words = grow(pair->words, pair->word_capacity, sizeof *pair->words);
   }
   pair->words[pair->word_count++] = word;
+  if (pair->word_count > 1) return;
+  if (learning->gained_count == learning->gained_capacity) {
+    learning->gained_capacity = learning->gained_capacity ? learning->gained_capacity * 2 : 4096;
+    learning->gained = grow(learning->gained, learning->gained_capacity, sizeof *learning->gained);
+  }
+  learning->gained[learning->gained_count++] = index;
 }
 
-static bool before(const Learning *learning, Entry a, Entry b) {
-  if (a.count != b.count) return a.count > b.count;
-  const Pair *first = &learning->pairs[a.pair], *second = &learning->pairs[b.pair];
+static bool before(const Learning *learning, const Candidate *a, const Candidate *b) {
+  if (a->count != b->count) return a->count > b->count;
+  const Pair *first = &learning->pairs[a->pair], *second = &learning->pairs[b->pair];
   return first->left != second->left ? first->left < second->left : first->right < second->right;
 }
 
-static void push(Learning *learning, Entry entry) {
+static void push(Learning *learning, Candidate candidate) {
   if (learning->heap_count == learning->heap_capacity) {
     learning->heap_capacity = learning->heap_capacity ? learning->heap_capacity * 2 : 4096;
     learning->heap = grow(learning->heap, learning->heap_capacity, sizeof *learning->heap);
   }
   size_t at = learning->heap_count++;
-  for (; at && before(learning, entry, learning->heap[(at - 1) / 2]); at = (at - 1) / 2)
+  for (; at && before(learning, &candidate, &learning->heap[(at - 1) / 2]); at = (at - 1) / 2)
     learning->heap[at] = learning->heap[(at - 1) / 2];
-  learning->heap[at] = entry;
+  learning->heap[at] = candidate;
 }
 
-static Entry pop(Learning *learning) {
-  Entry *heap = learning->heap, top = heap[0], last = heap[--learning->heap_count];
+static Candidate pop(Learning *learning) {
+  Candidate *heap = learning->heap, top = heap[0], last = heap[--learning->heap_count];
   size_t at = 0, child;
   while ((child = at * 2 + 1) < learning->heap_count) {
-    if (child + 1 < learning->heap_count && before(learning, heap[child + 1], heap[child])) child++;
-    if (!before(learning, heap[child], last)) break;
+    if (child + 1 < learning->heap_count && before(learning, &heap[child + 1], &heap[child])) child++;
+    if (!before(learning, &heap[child], &last)) break;
     heap[at] = heap[child];
     at = child;
   }
@@ -203,115 +214,164 @@ static Entry pop(Learning *learning) {
   return top;
 }
 
-// Enters the pairs made since `from`: only new pairs ever gain occurrences, since they hold the new token.
-static void push_new(Learning *learning, size_t from) {
-  for (size_t i = from; i < learning->pair_count; i++)
-    if (learning->pairs[i].count > 1) push(learning, (Entry){learning->pairs[i].count, (uint32_t)i});
+// Enters the pairs that gained words, with these words.
+static void push_gained(Learning *learning) {
+  for (size_t i = 0; i < learning->gained_count; i++) {
+    Pair *pair = &learning->pairs[learning->gained[i]];
+    if (pair->count > 0)
+      push(learning, (Candidate){pair->count, learning->gained[i], pair->word_count, pair->words});
+    else
+      free(pair->words);
+    pair->words = NULL;
+    pair->word_count = pair->word_capacity = 0;
+  }
+  learning->gained_count = 0;
 }
 
-static void merge_in_word(Learning *learning, uint32_t index, Merge merge) {
+static void merge_in_word(Learning *learning, uint32_t index, const Merge *merge) {
   Word *word = &learning->trainer->words[index];
   int32_t *symbols = word->symbols;
   uint32_t kept = 0;
   for (uint32_t i = 0; i < word->symbol_count; i++) {
-    bool here = i + 1 < word->symbol_count && symbols[i] == merge.left && symbols[i + 1] == merge.right;
+    bool here = i + 1 < word->symbol_count && symbols[i] == merge->left && symbols[i + 1] == merge->right;
     if (!here) {
       symbols[kept++] = symbols[i];
       continue;
     }
     if (kept) {
-      change(learning, symbols[kept - 1], merge.left, -word->count, index);
-      change(learning, symbols[kept - 1], merge.result, word->count, index);
+      change(learning, symbols[kept - 1], merge->left, -word->count, index);
+      change(learning, symbols[kept - 1], merge->result, word->count, index);
     }
     if (i + 2 < word->symbol_count) {
-      change(learning, merge.right, symbols[i + 2], -word->count, index);
-      change(learning, merge.result, symbols[i + 2], word->count, index);
+      change(learning, merge->right, symbols[i + 2], -word->count, index);
+      change(learning, merge->result, symbols[i + 2], word->count, index);
     }
-    symbols[kept++] = merge.result;
+    symbols[kept++] = merge->result;
     i++;
   }
   word->symbol_count = kept;
 }
 
-static int32_t add_token(Learning *learning, const char *bytes, size_t length, bool special) {
-  Tokenizer *tokenizer = learning->tokenizer;
-  size_t count = (size_t)tokenizer->count;
-  ARENA_PUSH(tokenizer->arena, tokenizer->tokens, count, learning->token_capacity,
-             ((Token){bytes, length, special, special}));
-  tokenizer->count = (int32_t)count;
-  return tokenizer->count - 1;
-}
+// Tokens.
 
 // In tokenizer.json ordinary tokens and special ones share one table of spellings.
-static bool spells_special(const Learning *learning, const char *bytes, size_t length) {
-  Text spelling = {0};
-  byte_level_spell(&spelling, bytes, length);
+static bool spells_special(const Learning *learning, const char *spelling) {
   bool found = false;
-  for (size_t i = 0; i < learning->special_count; i++)
-    found |= !strcmp(learning->specials[i], text_string(&spelling));
-  text_free(&spelling);
+  for (size_t i = 0; i < learning->special_count; i++) found |= !strcmp(learning->specials[i], spelling);
   return found;
 }
 
-// Makes the pair a token, unless it would be too long or spelled as a special one is.
-static void learn(Learning *learning, uint32_t index) {
-  Pair pair = learning->pairs[index];
+static uint32_t *find_token(const Learning *learning, const char *text, size_t length) {
+  size_t mask = learning->token_slot_count - 1, at = hash_bytes(text, length) & mask;
+  for (;; at = (at + 1) & mask) {
+    uint32_t *slot = &learning->token_slots[at];
+    if (!*slot) return slot;
+    const Token *token = &learning->tokenizer->tokens[*slot - 1];
+    if (token->text_length == length && !memcmp(token->text, text, length)) return slot;
+  }
+}
+
+// The token of that spelling, made if new.
+static int32_t token_of(Learning *learning, const char *text, size_t length, bool special) {
   Tokenizer *tokenizer = learning->tokenizer;
-  const Token *left = &tokenizer->tokens[pair.left], *right = &tokenizer->tokens[pair.right];
-  size_t length = left->length + right->length;
-  if (length > TOKENIZER_MAX_TOKEN_BYTES) return;
-  char *bytes = arena_alloc(tokenizer->arena, length + 1);
-  memcpy(bytes, left->bytes, left->length);
-  memcpy(bytes + left->length, right->bytes, right->length);
-  if (spells_special(learning, bytes, length)) return;
-  Merge merge = {pair.left, pair.right, add_token(learning, bytes, length, false)};
-  ARENA_PUSH(tokenizer->arena, tokenizer->merges, tokenizer->merge_count, learning->merge_capacity, merge);
-  size_t known = learning->pair_count;
-  for (uint32_t i = 0; i < pair.word_count; i++) merge_in_word(learning, pair.words[i], merge);
-  learning->pairs[index].count = 0;
-  learning->pairs[index].word_count = 0;
-  push_new(learning, known);
+  uint32_t *slot = find_token(learning, text, length);
+  if (*slot) return (int32_t)*slot - 1;
+  size_t count = (size_t)tokenizer->count;
+  Token token = {.text = arena_copy(tokenizer->arena, text, length),
+                 .text_length = length,
+                 .known = true,
+                 .added = special,
+                 .special = special};
+  ARENA_PUSH(tokenizer->arena, tokenizer->tokens, count, learning->token_capacity, token);
+  tokenizer->count = (int32_t)count;
+  return (int32_t)(*slot = (uint32_t)count) - 1;
+}
+
+// Makes the candidate's pair a token, unless it would be too long or spelled as a special one is.
+static void learn(Learning *learning, const Candidate *candidate) {
+  Tokenizer *tokenizer = learning->tokenizer;
+  Merge merge = {.left = learning->pairs[candidate->pair].left,
+                 .right = learning->pairs[candidate->pair].right};
+  const Token *left = &tokenizer->tokens[merge.left], *right = &tokenizer->tokens[merge.right];
+  Text text = {0};
+  text_add(&text, left->text, left->text_length);
+  text_add(&text, right->text, right->text_length);
+  if (text.length <= TOKENIZER_MAX_TOKEN_BYTES && !spells_special(learning, text.bytes)) {
+    merge.result = token_of(learning, text.bytes, text.length, false);
+    ARENA_PUSH(tokenizer->arena, tokenizer->merges, tokenizer->merge_count, learning->merge_capacity, merge);
+    learning->pairs[candidate->pair].merge = tokenizer->merge_count;
+    for (uint32_t i = 0; i < candidate->word_count; i++) merge_in_word(learning, candidate->words[i], &merge);
+    push_gained(learning);
+  }
+  text_free(&text);
 }
 
 static void learn_all(Learning *learning, size_t vocabulary) {
-  push_new(learning, 0);
+  push_gained(learning);
   while (learning->heap_count && (size_t)learning->tokenizer->count < vocabulary) {
-    Entry entry = pop(learning);
-    int64_t count = learning->pairs[entry.pair].count;
-    if (count == entry.count)
-      learn(learning, entry.pair);
-    else if (count > 1)
-      push(learning, (Entry){count, entry.pair});
+    Candidate candidate = pop(learning);
+    int64_t count = learning->pairs[candidate.pair].count;
+    if (count == candidate.count && count >= LEAST_COUNT) {
+      learn(learning, &candidate);
+      free(candidate.words);
+    } else if (count != candidate.count) {
+      candidate.count = count;
+      push(learning, candidate);
+    } else {
+      free(candidate.words);
+      break;
+    }
   }
 }
 
-// Specials, the 256 bytes, and every word as its bytes.
-static void start(Learning *learning) {
-  Arena *arena = learning->tokenizer->arena;
-  for (size_t i = 0; i < learning->special_count; i++) {
-    size_t length = strlen(learning->specials[i]);
-    add_token(learning, arena_copy(arena, learning->specials[i], length), length, true);
+// A pair that was merged twice keeps its later place.
+static void number_merges(Learning *learning) {
+  Tokenizer *tokenizer = learning->tokenizer;
+  size_t kept = 0;
+  for (size_t i = 0; i < tokenizer->merge_count; i++) {
+    Merge merge = tokenizer->merges[i];
+    if (learning->pairs[pair_of(learning, merge.left, merge.right)].merge != i + 1) continue;
+    merge.rank = (uint32_t)kept;
+    tokenizer->merges[kept++] = merge;
   }
-  for (int byte = 0; byte < 256; byte++)
-    add_token(learning, arena_copy(arena, (char[]){(char)byte}, 1), 1, false);
-  int32_t first = (int32_t)learning->special_count;
+  tokenizer->merge_count = kept;
+}
+
+// Specials, the 256 bytes in the order of the characters that spell them, and every word as its bytes.
+static void start(Learning *learning, size_t vocabulary) {
+  learning->token_slot_count = 1024;
+  while (learning->token_slot_count < vocabulary * 2) learning->token_slot_count *= 2;
+  learning->token_slots = calloc(learning->token_slot_count, sizeof *learning->token_slots);
+  if (!learning->token_slots) die("out of memory");
+  for (size_t i = 0; i < learning->special_count; i++)
+    token_of(learning, learning->specials[i], strlen(learning->specials[i]), true);
+  for (int i = 0; i < 256; i++) {
+    Text spelling = {0};
+    char byte = (char)byte_level_nth(i);
+    byte_level_spell(&spelling, &byte, 1);
+    learning->byte_tokens[(unsigned char)byte] = token_of(learning, spelling.bytes, spelling.length, false);
+    text_free(&spelling);
+  }
   Arena *words = learning->trainer->arena;
   for (size_t i = 0; i < learning->trainer->count; i++) {
     Word *word = &learning->trainer->words[i];
     word->symbols = ARENA_ARRAY(words, int32_t, word->length);
     word->symbol_count = word->length;
-    for (uint32_t at = 0; at < word->length; at++) word->symbols[at] = first + (unsigned char)word->bytes[at];
+    for (uint32_t at = 0; at < word->length; at++)
+      word->symbols[at] = learning->byte_tokens[(unsigned char)word->bytes[at]];
     for (uint32_t at = 0; at + 1 < word->length; at++)
       change(learning, word->symbols[at], word->symbols[at + 1], word->count, (uint32_t)i);
   }
 }
 
-static bool utf8_valid(const char *text) {
-  utf8proc_int32_t code;
-  utf8proc_ssize_t size;
-  for (; *text; text += size)
-    if ((size = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &code)) <= 0) return false;
-  return true;
+static void finish(Learning *learning) {
+  for (size_t i = 0; i < learning->pair_count; i++) free(learning->pairs[i].words);
+  for (size_t i = 0; i < learning->heap_count; i++) free(learning->heap[i].words);
+  free(learning->pairs);
+  free(learning->slots);
+  free(learning->gained);
+  free(learning->heap);
+  free(learning->token_slots);
 }
 
 static bool check_specials(const Learning *learning, Failure *failure) {
@@ -322,9 +382,10 @@ static bool check_specials(const Learning *learning, Failure *failure) {
     if (!length || length > TOKENIZER_MAX_TOKEN_BYTES)
       return fail(failure, "special token %zu has %zu bytes, expected 1 to %d", i, length,
                   TOKENIZER_MAX_TOKEN_BYTES);
-    if (length == 1 || (byte_level_read(special, learning->trainer->arena, &bytes, &spelled) && spelled == 1))
+    if (length == 1 ||
+        (byte_level_read(special, length, learning->trainer->arena, &bytes, &spelled) && spelled == 1))
       return fail(failure, "the special token \"%s\" is spelled as a single byte is", special);
-    if (!utf8_valid(special)) return fail(failure, "special token %zu is not valid UTF-8", i);
+    if (!is_text(special, length)) return fail(failure, "special token %zu is not valid UTF-8", i);
     for (size_t other = 0; other < i; other++)
       if (!strcmp(special, learning->specials[other]))
         return fail(failure, "the special token \"%.80s\" is named twice", special);
@@ -343,14 +404,14 @@ bool tokenizer_trainer_finish(TokenizerTrainer *trainer, size_t vocabulary, cons
   Learning learning = {.trainer = trainer, .specials = specials, .special_count = special_count};
   if (!check_specials(&learning, failure)) return false;
   learning.tokenizer = tokenizer_new();
-  start(&learning);
+  start(&learning, vocabulary);
   learn_all(&learning, vocabulary);
-  tokenizer_use_gpt2(learning.tokenizer);
-  for (size_t i = 0; i < learning.pair_count; i++) free(learning.pairs[i].words);
-  free(learning.pairs);
-  free(learning.slots);
-  free(learning.heap);
-  if (!tokenizer_prepare(learning.tokenizer, "the trained tokenizer", failure)) die("%s", failure->message);
+  number_merges(&learning);
+  finish(&learning);
+  if (!tokenizer_index(learning.tokenizer, "the trained tokenizer", failure) ||
+      !tokenizer_use(learning.tokenizer, &pipeline_gpt2, "the trained tokenizer", failure) ||
+      !tokenizer_prepare(learning.tokenizer, "the trained tokenizer", failure))
+    die("%s", failure->message);
   *out = learning.tokenizer;
   return true;
 }
