@@ -45,6 +45,13 @@ static const char *seen_from_here(Arena *arena, const char *path) {
   return below ? arena_copy(arena, path + length + 1, strlen(path + length + 1)) : path;
 }
 
+// The model as it was asked for; one that is not here may be among those that came with vlmc: models/gpt.vlm.
+static const char *model_file(Arena *arena, const char *asked, const char *library) {
+  const char *shipped = arena_print(arena, "%s/%s", library, asked);
+  bool elsewhere = *asked != '/' && access(asked, F_OK) && file_exists(shipped);
+  return elsewhere ? seen_from_here(arena, shipped) : asked;
+}
+
 static const char *cache_folder(Arena *arena, const char *asked) {
   const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
   if (asked) return strcmp(asked, "none") ? asked : NULL;
@@ -93,7 +100,7 @@ bool job_open(Job *job, const Options *options) {
   const char **folders = ARENA_ARRAY(job->arena, const char *, 2);
   folders[0] = seen_from_here(job->arena, arena_print(job->arena, "%s/stdlib", library));
   folders[1] = seen_from_here(job->arena, arena_print(job->arena, "%s/models", library));
-  job->compile = (CompileOptions){.model = options->model,
+  job->compile = (CompileOptions){.model = model_file(job->arena, options->model, library),
                                   .preset = options->preset,
                                   .defines = options->defines,
                                   .define_count = (size_t)options->define_count,

@@ -221,6 +221,8 @@ if MAKEFLAGS='' make -s install BUILD="${BUILD:-build}" PREFIX="$here/usr" >"$he
   (cd "$here" && usr/bin/vlmc own.vlm --preset tiny -D vision.depth=1 -D lm.depth=1 >out 2>err)
   if [ $? -eq 0 ]; then pass; else fail "the installed vlmc" "$(cat "$here/err")"; fi
   if grep -q "share/vlmc/models/vit.vlm\|stdlib/nn.vlm" "$here/out"; then pass; else fail "the installed vlmc: no lines of its library" "$(head -n 3 "$here/out")"; fi
+  (cd "$here" && usr/bin/vlmc models/gpt.vlm --preset tiny -D depth=1 >out 2>err)
+  if [ $? -eq 0 ]; then pass; else fail "a model that came with the installed vlmc" "$(cat "$here/err")"; fi
   mv "$here/usr/share" "$here/usr/gone"
   wants 1 "installed without its library" "$here/usr/bin/vlmc" "$here/own.vlm"
   if grep -q 'standard library' "$here/err"; then pass; else fail "installed without its library" "$(cat "$here/err")"; fi
