@@ -2,6 +2,7 @@
 #include "compiler/compile_internal.h"
 
 #include "compiler/graph/passes/passes.h"
+#include "runtime/threads.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -279,7 +280,7 @@ static EmitOptions emit_options(const Unit *unit) {
   const CompileOptions *options = &unit->compiler->options;
   const char *colon = strchr(options->target, ':');
   return (EmitOptions){.architecture = colon ? colon + 1 : NULL,
-                       .threads = options->threads,
+                       .threads = options->threads ? options->threads : threads_available(),
                        .cache = options->cache,
                        .sources = &unit->compiler->sources,
                        .symbols = unit->symbols};
