@@ -8,6 +8,18 @@
 #define LLVMFuzzerTestOneInput fuzz_safetensors
 #include "fuzz/fuzz_safetensors.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_torch
+#include "fuzz/fuzz_torch.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_gguf
+#include "fuzz/fuzz_gguf.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_llama2c
+#include "fuzz/fuzz_llama2c.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_index
+#include "fuzz/fuzz_index.c"
+#undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_tokenizer
 #include "fuzz/fuzz_tokenizer.c"
 #undef LLVMFuzzerTestOneInput
@@ -32,6 +44,10 @@ int main(void) {
     const char *folder;
     FuzzTarget *target;
   } targets[] = {{"tests/fuzz/corpus/safetensors", fuzz_safetensors},
+                 {"tests/fuzz/corpus/torch", fuzz_torch},
+                 {"tests/fuzz/corpus/gguf", fuzz_gguf},
+                 {"tests/fuzz/corpus/llama2c", fuzz_llama2c},
+                 {"tests/fuzz/corpus/index", fuzz_index},
                  {"tests/fuzz/corpus/tokenizer", fuzz_tokenizer},
                  {"tests/fuzz/corpus/picture", fuzz_picture},
                  {"tests/fuzz/corpus/dataset", fuzz_dataset},

@@ -196,7 +196,7 @@ bool gguf_finish(GgufWriter *writer, Failure *failure) {
   for (size_t i = 0; i < writer->count; i++) {
     const struct Place *place = &writer->places[i];
     if (!place->put) die("tensor %zu was declared but never put", i);
-    if (place->offset + place->bytes > whole) whole = place->offset + place->bytes;
+    if (place->bytes && place->offset + place->bytes > whole) whole = place->offset + place->bytes;
   }
   static const char padding[GGUF_WRITE_ALIGNMENT];
   bool good = !whole || whole == writer->end ||

@@ -69,6 +69,11 @@ static bool read_llama2c(const unsigned char *bytes, size_t size, WeightPart *pa
   return llama2c_read(bytes, size, part->path, table, failure);
 }
 
+static bool read_torch(const unsigned char *bytes, size_t size, WeightPart *part, WeightTable *table,
+                       Failure *failure) {
+  return torch_read(bytes, size, part->path, table, failure);
+}
+
 // No two of them begin alike.
 static const struct {
   const char *name;
@@ -77,6 +82,7 @@ static const struct {
 } kinds[] = {
     {"safetensors", safetensors_begins, read_safetensors},
     {"GGUF", gguf_begins, read_gguf},
+    {"PyTorch", torch_begins, read_torch},
     {"llama2.c", llama2c_begins, read_llama2c},
 };
 
