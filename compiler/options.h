@@ -48,7 +48,9 @@ typedef struct Options {
   int64_t steps; // 0: by epochs
   int64_t seed;
   int threads; // 0: one per core
-  const char *image, *prompt;
+  const char *images[OPTIONS_MAX_LIST];
+  int image_count;
+  const char *prompt, *system;
   double temperature, top_p;
   int64_t top_k, max_tokens, limit;
 } Options;

@@ -108,11 +108,14 @@ static void check_pictures(Check *check) {
   for (int i = 0; i < batch->rows; i++) {
     int found = 0;
     for (int t = 0; t < batch->length; t++) found += batch->ids[i * batch->length + t] == image;
-    with += batch->image[i] >= 0;
-    wrong += found != (batch->image[i] >= 0 ? wanted : 0);
+    int shown = 0;
+    for (int p = 0; p < batch->pictures; p++) shown += batch->image[i * batch->pictures + p] >= 0;
+    with += shown > 0;
+    wrong += found != shown * wanted;
   }
-  snprintf(text, sizeof text, "%d of %d samples have a picture; %d have another number of `%s` than %d", with,
-           batch->rows, wrong, check->form->image_token, wanted);
+  snprintf(text, sizeof text, "%d of %d samples have a picture; %d have another number of `%s` than %d%s",
+           with, batch->rows, wrong, check->form->image_token, wanted,
+           batch->pictures > 1 ? " per picture" : "");
   verdict(check, !wrong, text);
 }
 
@@ -204,6 +207,7 @@ static bool open_batch(Check *check) {
   LoaderOptions loader = {.dataset = check->dataset,
                           .conversation = check->conversation,
                           .preprocess = check->feed.picture ? check->preprocess : NULL,
+                          .pictures = check->feed.picture_count,
                           .batch = check->stage->batch,
                           .length = (int)job_length(job, check->stage, PROGRAM_LOSS),
                           .training = true,

@@ -76,7 +76,9 @@ static bool chat(Job *job, volatile sig_atomic_t *stop) {
   ChatOptions chat = {
       .sampler = {options->temperature, options->top_k, options->top_p, (uint64_t)options->seed},
       .max_tokens = options->max_tokens,
-      .image = options->image,
+      .images = options->images,
+      .image_count = options->image_count,
+      .system = options->system,
       .prompt = options->prompt,
       .in = stdin,
       .out = stdout,

@@ -21,9 +21,9 @@ typedef struct Chat {
   Sampler sampler;
   Turn turns[MAX_TURNS];
   int turn_count;
-  float *picture; // [C, H, W]; zeros without one
-  bool has_picture;
-  Ids seen; // ids that the key/value cache holds
+  float *pictures;      // [N, C, H, W]; zeros where there is none
+  int shown, new_shown; // pictures of the conversation; those of them that the next question is about
+  Ids seen;             // ids that the key/value cache holds
 } Chat;
 
 static double now(void) {
@@ -33,24 +33,36 @@ static double now(void) {
 }
 
 static void forget(Chat *chat) {
-  chat->turn_count = 0;
+  int64_t elements = generator_feed(chat->options->generator)->picture_elements;
+  memset(chat->pictures, 0, (size_t)elements * sizeof *chat->pictures);
+  chat->turn_count = chat->shown = chat->new_shown = 0;
   chat->seen.count = 0;
 }
 
+// The next question will be about one more picture. Where the model can not look at one more, the
+// conversation starts anew with it.
 static bool load_picture(Chat *chat, const char *path, Failure *failure) {
   const Preprocess *preprocess = chat->options->preprocess;
+  const Feed *feed = generator_feed(chat->options->generator);
   Picture picture = {0};
-  if (!preprocess || !generator_feed(chat->options->generator)->picture)
-    return fail(failure, "this model does not look at pictures");
-  uint8_t *bytes =
-      malloc((size_t)preprocess->width * (size_t)preprocess->height * (size_t)preprocess->channels);
+  if (!preprocess || !feed->picture) return fail(failure, "this model does not look at pictures");
+  size_t size = (size_t)preprocess->width * (size_t)preprocess->height * (size_t)preprocess->channels;
+  if (size * (size_t)feed->picture_count != (size_t)feed->picture_elements)
+    return fail(failure, "the model's input `%s` has another size than `preprocess` gives pictures",
+                feed->picture);
+  uint8_t *bytes = malloc(size);
   bool good = bytes || fail(failure, "out of memory for a picture");
   good = good && picture_read(path, &picture, failure) &&
          picture_prepare(&picture, preprocess, path, bytes, failure);
-  if (good) {
-    picture_normalise(preprocess, bytes, NULL, chat->picture);
-    chat->has_picture = true;
+  if (good && chat->shown == feed->picture_count) {
+    fprintf(chat->options->messages, "[the model looks at %d at most: the conversation starts anew]\n",
+            feed->picture_count);
     forget(chat);
+  }
+  if (good) {
+    picture_normalise(preprocess, bytes, NULL, chat->pictures + size * (size_t)chat->shown);
+    chat->shown++, chat->new_shown++;
+    chat->seen.count = 0; // what was computed did not see it
   }
   picture_free(&picture);
   free(bytes);
@@ -65,8 +77,9 @@ static bool feed_prompt(Chat *chat, const Ids *prompt, Failure *failure) {
   bool goes_on =
       held && held < prompt->count && !memcmp(prompt->list, chat->seen.list, held * sizeof *prompt->list);
   bool good =
-      goes_on ? generator_decode(generator, (int64_t)(prompt->count - held), prompt->list + held, failure)
-              : generator_prefill(generator, 1, (int64_t)prompt->count, prompt->list, chat->picture, failure);
+      goes_on
+          ? generator_decode(generator, (int64_t)(prompt->count - held), prompt->list + held, failure)
+          : generator_prefill(generator, 1, (int64_t)prompt->count, prompt->list, chat->pictures, failure);
   chat->seen.count = 0;
   for (size_t i = 0; good && i < prompt->count; i++) ids_add(&chat->seen, prompt->list[i]);
   return good;
@@ -77,60 +90,93 @@ typedef struct Timing {
   int64_t tokens;
 } Timing;
 
-// One token after the other until the end token, the limit, the cache's end or a signal.
+// Prints what has come since the answer had `before` bytes; not the blanks that the template has before it.
+static void print_new(const Chat *chat, const Text *answer, size_t before) {
+  const char *all = text_string(answer);
+  size_t blanks = (size_t)(conversation_answer(chat->conversation, all) - all);
+  fputs(all + (before > blanks ? before : blanks), chat->options->out);
+  fflush(chat->options->out);
+}
+
+// One token after the other until an end token, the limit, the cache's end or a signal.
 static bool stream_answer(Chat *chat, Text *answer, Timing *timing, Failure *failure) {
   const ChatOptions *options = chat->options;
-  int32_t vocabulary = generator_vocabulary(options->generator), end = conversation_end(chat->conversation);
+  int32_t vocabulary = generator_vocabulary(options->generator);
   Decoder decoder = {0};
   while (timing->tokens < options->max_tokens && !(options->stop && *options->stop)) {
     int32_t id = sampler_next(&chat->sampler, generator_logits(options->generator), vocabulary);
     if (!timing->tokens++) timing->first = now();
-    if (id == end || id >= tokenizer_count(options->tokenizer)) break;
+    if (conversation_ends(chat->conversation, id) || id >= tokenizer_count(options->tokenizer)) break;
     size_t before = answer->length;
     tokenizer_decode(options->tokenizer, &decoder, id, false, answer);
-    fputs(text_string(answer) + (answer->length > before ? before : answer->length), options->out);
-    fflush(options->out);
+    print_new(chat, answer, before);
     if (!generator_room(options->generator)) break;
     if (!generator_decode(options->generator, 1, &id, failure)) return false;
     ids_add(&chat->seen, id);
   }
   size_t before = answer->length;
   tokenizer_decode_end(&decoder, answer);
-  if (answer->length > before) fputs(text_string(answer) + before, options->out);
+  print_new(chat, answer, before);
   fputc('\n', options->out);
   fflush(options->out);
   timing->end = now();
   return true;
 }
 
-static bool ask(Chat *chat, const char *question, Failure *failure) {
-  const ChatOptions *options = chat->options;
-  Ids prompt = {0};
+// What comes after `prompt`, streamed and, without the template's blanks, in *given (the arena's).
+static bool answer_prompt(Chat *chat, const Ids *prompt, const char **given, Failure *failure) {
   Text answer = {0};
   Timing timing = {.asked = now()};
-  if (chat->turn_count == MAX_TURNS)
-    return fail(failure, "the conversation has %d turns; /clear starts anew", MAX_TURNS);
-  chat->turns[chat->turn_count++] = (Turn){arena_copy(chat->arena, question, strlen(question)), ""};
-  conversation_prompt(chat->conversation, chat->turns, chat->turn_count, chat->has_picture, &prompt);
-  bool good = feed_prompt(chat, &prompt, failure) && stream_answer(chat, &answer, &timing, failure);
+  bool good = feed_prompt(chat, prompt, failure) && stream_answer(chat, &answer, &timing, failure);
   if (good) {
     double rate = timing.tokens > 1 ? (double)(timing.tokens - 1) / (timing.end - timing.first) : 0;
-    chat->turns[chat->turn_count - 1].answer = arena_copy(chat->arena, text_string(&answer), answer.length);
-    fprintf(options->messages,
+    const char *text = conversation_answer(chat->conversation, text_string(&answer));
+    *given = arena_copy(chat->arena, text, strlen(text));
+    fprintf(chat->options->messages,
             "[%zu prompt tokens, first token after %.0f ms, %" PRId64 " tokens, %.0f tokens/s]\n",
-            prompt.count, 1e3 * (timing.first - timing.asked), timing.tokens, rate);
-  } else {
-    forget(chat);
+            prompt->count, 1e3 * (timing.first - timing.asked), timing.tokens, rate);
   }
   text_free(&answer);
+  return good;
+}
+
+static bool ask(Chat *chat, const char *question, Failure *failure) {
+  Ids prompt = {0};
+  if (!conversation_has_turns(chat->conversation))
+    return fail(failure, "this model's template has captions, but no turns: it can not be asked");
+  if (chat->turn_count == MAX_TURNS)
+    return fail(failure, "the conversation has %d turns; /clear starts anew", MAX_TURNS);
+  Turn *turn = &chat->turns[chat->turn_count++];
+  *turn = (Turn){arena_copy(chat->arena, question, strlen(question)), "", chat->new_shown};
+  conversation_prompt(chat->conversation, chat->options->system, chat->turns, chat->turn_count, &prompt);
+  bool good = answer_prompt(chat, &prompt, &turn->answer, failure);
+  if (good) {
+    chat->new_shown = 0;
+  } else { // as if it had not been asked
+    chat->turn_count--;
+    chat->seen.count = 0;
+  }
+  ids_free(&prompt);
+  return good;
+}
+
+// Says what it sees in the last picture alone.
+static bool caption(Chat *chat, Failure *failure) {
+  Ids prompt = {0};
+  const char *given;
+  conversation_caption_prompt(chat->conversation, &prompt);
+  bool good = prompt.count ? answer_prompt(chat, &prompt, &given, failure)
+                           : fail(failure, "the template's caption begins with {answer}: there is nothing to "
+                                           "go on from");
+  forget(chat);
   ids_free(&prompt);
   return good;
 }
 
 // ---- the conversation ---------------------------------------------------------------------------
 
-static const char help[] = "/image FILE  look at another picture, and start anew\n"
-                           "/clear       forget the conversation\n"
+static const char help[] = "/image FILE  look at a picture (one more, where the model can)\n"
+                           "/clear       forget the conversation and its pictures\n"
                            "/exit        end (so does the end of input)\n";
 
 // False: the conversation ends.
@@ -141,7 +187,9 @@ static bool command(Chat *chat, char *line) {
   if (!strcmp(line, "/clear"))
     forget(chat);
   else if (!strncmp(line, "/image ", 7)) {
-    if (!load_picture(chat, line + 7, &failure)) fprintf(messages, "%s\n", failure.message);
+    if (!load_picture(chat, line + 7, &failure) ||
+        (!conversation_has_turns(chat->conversation) && !caption(chat, &failure)))
+      fprintf(messages, "%s\n", failure.message);
   } else
     fputs(help, messages);
   return true;
@@ -171,6 +219,18 @@ static bool converse(Chat *chat, Failure *failure) {
   return !failure->internal;
 }
 
+static bool begin(Chat *chat, Failure *failure) {
+  const ChatOptions *options = chat->options;
+  bool good = conversation_new(chat->arena, options->tokenizer, options->form, &chat->conversation, failure);
+  if (good && options->system && !conversation_takes_system(chat->conversation))
+    good = fail(failure, "the model's template has no `system`: it has no place for such a text");
+  for (int i = 0; good && i < options->image_count; i++) {
+    good = load_picture(chat, options->images[i], failure);
+    if (good && !conversation_has_turns(chat->conversation)) good = caption(chat, failure);
+  }
+  return good;
+}
+
 bool chat_run(const ChatOptions *options, Failure *failure) {
   Chat *chat = calloc(1, sizeof *chat);
   if (!chat) return fail(failure, "out of memory");
@@ -178,15 +238,13 @@ bool chat_run(const ChatOptions *options, Failure *failure) {
   chat->options = options;
   chat->arena = arena_new();
   chat->sampler = options->sampler;
-  chat->picture =
-      calloc((size_t)generator_feed(options->generator)->picture_elements + 1, sizeof *chat->picture);
-  bool good = chat->picture || fail(failure, "out of memory for a picture");
-  good =
-      good && conversation_new(chat->arena, options->tokenizer, options->form, &chat->conversation, failure);
-  if (good && options->image) good = load_picture(chat, options->image, failure);
+  chat->pictures =
+      calloc((size_t)generator_feed(options->generator)->picture_elements + 1, sizeof *chat->pictures);
+  bool good = chat->pictures || fail(failure, "out of memory for pictures");
+  good = good && begin(chat, failure);
   if (good) good = options->prompt ? ask(chat, options->prompt, failure) : converse(chat, failure);
   ids_free(&chat->seen);
-  free(chat->picture);
+  free(chat->pictures);
   arena_free(chat->arena);
   free(chat);
   return good;

@@ -15,7 +15,10 @@ typedef struct ChatOptions {
   const Preprocess *preprocess; // NULL: a text model
   Sampler sampler;
   int64_t max_tokens;
-  const char *image, *prompt;  // prompt NULL: a conversation with whoever writes to `in`
+  const char *const *images; // looked at from the start
+  int image_count;
+  const char *system;          // what the model is told before all else; NULL: what the template says
+  const char *prompt;          // NULL: a conversation with whoever writes to `in`
   FILE *in, *out, *messages;   // answers go to `out`, all else to `messages`
   volatile sig_atomic_t *stop; // set by a signal: ends the answer
 } ChatOptions;

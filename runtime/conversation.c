@@ -1,88 +1,42 @@
-// Template + row -> ids. A template's form ("...{prompt}...{answer}...") is cut into parts once; its texts
-// are encoded once; rows only fill in what is theirs.
+// Template + row -> ids. Forms are parsed once; a row is written as plain text that is encoded wherever a
+// special token or a picture interrupts it.
 #include "runtime/conversation.h"
 
 #include <string.h>
 
-typedef enum PartKind { PART_TEXT, PART_IMAGE, PART_PROMPT, PART_ANSWER } PartKind;
-
-typedef struct Part {
-  PartKind kind;
-  Ids ids;        // PART_TEXT; the list is the arena's
-  Ids without;    // PART_TEXT after PART_IMAGE: without its leading line break
-  bool answering; // it is {answer} or comes after it
-} Part;
-
-typedef struct Form {
-  Part *parts;
-  size_t count, capacity;
-} Form;
+#include "runtime/form.h"
 
 struct Conversation {
-  Arena *arena;
   const Tokenizer *tokenizer;
   const Template *form;
-  Form turn, caption; // caption.count = 0: none
-  int32_t image, end;
+  Form begin, system, turn, caption;
+  int32_t image;
+  int32_t *ends; // [form->end_count]
 };
 
-static Ids encode_fixed(const Conversation *conversation, const char *text, size_t length) {
-  Ids ids = {0};
-  tokenizer_encode(conversation->tokenizer, text, length, true, &ids);
-  Ids kept = {.list = ARENA_ARRAY(conversation->arena, int32_t, ids.count), .count = ids.count};
-  if (ids.count) memcpy(kept.list, ids.list, ids.count * sizeof *ids.list);
-  ids_free(&ids);
-  return kept;
-}
+// ---- the template -------------------------------------------------------------------------------
 
-static void add_text(Conversation *conversation, Form *form, const char *text, size_t length,
-                     bool answering) {
-  if (!length) return;
-  Part part = {.kind = PART_TEXT, .answering = answering};
-  part.ids = part.without = encode_fixed(conversation, text, length);
-  if (form->count && form->parts[form->count - 1].kind == PART_IMAGE && *text == '\n')
-    part.without = encode_fixed(conversation, text + 1, length - 1);
-  ARENA_PUSH(conversation->arena, form->parts, form->count, form->capacity, part);
-}
+typedef struct Forms {
+  Form *begin, *system, *turn, *caption;
+} Forms;
 
-// What stands for a part at `text`, and how long that is.
-static bool part_at(const Conversation *conversation, const char *text, PartKind *kind, size_t *length) {
-  const char *image = conversation->form->image_token;
-  const char *spellings[] = {
-      [PART_IMAGE] = image && *image ? image : NULL, [PART_PROMPT] = "{prompt}", [PART_ANSWER] = "{answer}"};
-  for (*kind = PART_IMAGE; *kind <= PART_ANSWER; ++*kind) {
-    if (!spellings[*kind]) continue;
-    *length = strlen(spellings[*kind]);
-    if (!strncmp(text, spellings[*kind], *length)) return true;
-  }
-  return false;
-}
-
-static bool parse_form(Conversation *conversation, const char *text, const char *name, Form *form,
-                       Failure *failure) {
-  int seen[PART_ANSWER + 1] = {0};
-  const char *done = text;
-  for (const char *at = text; *at;) {
-    PartKind kind;
-    size_t length;
-    if (!part_at(conversation, at, &kind, &length)) {
-      at++;
-      continue;
-    }
-    add_text(conversation, form, done, (size_t)(at - done), seen[PART_ANSWER]);
-    if (seen[kind]++) return fail(failure, "%s: \"%.*s\" stands in it twice", name, (int)length, at);
-    if (seen[PART_ANSWER] && kind != PART_ANSWER)
-      return fail(failure, "%s: \"%.*s\" stands behind {answer}", name, (int)length, at);
-    Part part = {.kind = kind, .answering = kind == PART_ANSWER};
-    ARENA_PUSH(conversation->arena, form->parts, form->count, form->capacity, part);
-    done = at += length;
-  }
-  add_text(conversation, form, done, strlen(done), seen[PART_ANSWER]);
-  if (!seen[PART_ANSWER]) return fail(failure, "%s: it has no {answer}", name);
-  if (conversation->form->image_tokens > 0 && !seen[PART_IMAGE])
-    return fail(failure, "%s: the model reads pictures, but it has no %s", name,
-                conversation->form->image_token);
-  return true;
+static bool parse_forms(Arena *arena, const Template *form, const Spellings *specials, Forms forms,
+                        Failure *failure) {
+  const char *image = form->image_token;
+  const FormRules begin = {.name = "template: begin"};
+  const FormRules system = {.name = "template: system", .system = true, .needs_system = true};
+  const FormRules turn = {.name = "template",
+                          .image = true,
+                          .system = true,
+                          .prompt = true,
+                          .answer = true,
+                          .needs_answer = true};
+  const FormRules caption = {
+      .name = "template of captions", .image = true, .answer = true, .needs_answer = true};
+  return form_parse(arena, form->begin, specials, image, &begin, forms.begin, failure) &&
+         form_parse(arena, form->system, specials, image, &system, forms.system, failure) &&
+         form_parse(arena, form->turn, specials, image, &turn, forms.turn, failure) &&
+         form_parse(arena, form->caption, specials, image, &caption, forms.caption, failure);
 }
 
 // The id of a special token that the template needs; -1 for NULL.
@@ -93,68 +47,185 @@ static bool find_special(const Conversation *conversation, const char *special, 
          fail(failure, "template: the tokenizer has no special token \"%.80s\"", special);
 }
 
-bool conversation_new(Arena *arena, const Tokenizer *tokenizer, const Template *form, Conversation **out,
-                      Failure *failure) {
-  Conversation *conversation = ARENA_NEW(arena, Conversation);
-  *conversation = (Conversation){.arena = arena, .tokenizer = tokenizer, .form = form, .image = -1};
-  *out = conversation;
+static bool find_specials(Conversation *conversation, Arena *arena, Failure *failure) {
+  const Template *form = conversation->form;
   int32_t id;
   for (size_t i = 0; i < form->special_count; i++)
     if (!find_special(conversation, form->specials[i], &id, failure)) return false;
+  conversation->ends = ARENA_ARRAY(arena, int32_t, form->end_count);
+  for (size_t i = 0; i < form->end_count; i++)
+    if (!find_special(conversation, form->ends[i], &conversation->ends[i], failure)) return false;
   if (form->image_tokens > 0 && !form->image_token)
     return fail(failure, "template: the model reads pictures, but no image token is named");
-  if (form->image_tokens > 0 && !find_special(conversation, form->image_token, &conversation->image, failure))
-    return false;
-  if (!find_special(conversation, form->end_token, &conversation->end, failure)) return false;
-  if (!form->turn && !form->caption) return fail(failure, "template: it has neither a turn nor a caption");
-  if (form->turn && !parse_form(conversation, form->turn, "template", &conversation->turn, failure))
-    return false;
-  if (!form->caption) return true;
-  if (!parse_form(conversation, form->caption, "template of captions", &conversation->caption, failure))
-    return false;
-  for (size_t i = 0; i < conversation->caption.count; i++)
-    if (conversation->caption.parts[i].kind == PART_PROMPT)
-      return fail(failure, "template of captions: it has a {prompt}, and captions have none");
-  return true;
+  return form->image_tokens <= 0 ||
+         find_special(conversation, form->image_token, &conversation->image, failure);
 }
 
-// A sample under construction.
+// All of the tokenizer's special tokens, whether the template's `specials` list them or not.
+static Spellings special_spellings(const Tokenizer *tokenizer, Arena *arena) {
+  Spellings spellings = {0};
+  for (int32_t id = 0; id < tokenizer_count(tokenizer); id++) {
+    size_t length;
+    const char *bytes = tokenizer_is_special(tokenizer, id) ? tokenizer_bytes(tokenizer, id, &length) : NULL;
+    if (bytes && length) spellings_add(arena, &spellings, bytes, length);
+  }
+  return spellings;
+}
+
+static bool check_pictures(const Template *template, const Form *form, const char *name, Failure *failure) {
+  return template->image_tokens <= 0 || !form->count || form->seen[PART_IMAGE] ||
+         fail(failure, "%s: the model reads pictures, but it has no %s", name, template->image_token);
+}
+
+bool conversation_new(Arena *arena, const Tokenizer *tokenizer, const Template *form, Conversation **out,
+                      Failure *failure) {
+  Conversation *conversation = ARENA_NEW(arena, Conversation);
+  *conversation = (Conversation){.tokenizer = tokenizer, .form = form, .image = -1};
+  *out = conversation;
+  if (!find_specials(conversation, arena, failure)) return false;
+  if (!form->turn && !form->caption) return fail(failure, "template: it has neither a turn nor a caption");
+  Spellings specials = special_spellings(tokenizer, arena);
+  Forms forms = {&conversation->begin, &conversation->system, &conversation->turn, &conversation->caption};
+  return parse_forms(arena, form, &specials, forms, failure) &&
+         check_pictures(form, &conversation->turn, "template", failure) &&
+         check_pictures(form, &conversation->caption, "template of captions", failure);
+}
+
+// ---- writing ------------------------------------------------------------------------------------
+
+// A place in the text that is being gathered where what is supervised begins or ends.
+typedef struct Borders {
+  size_t *list, count, capacity;
+} Borders;
+
 typedef struct Writing {
-  Ids ids;
-  size_t *supervised; // ids from begin to end, in pairs, are supervised
-  size_t span_count, span_capacity;
-  size_t picture_end; // ids up to the picture's last; 0: no picture
+  const Conversation *conversation;
+  const char *system; // NULL: left out
+  Text text;          // plain, since the last special token or picture
+  Ids ids, scratch;
+  size_t picture_end; // ids up to the last picture's last; 0: no picture
+  Arena *arena;       // NULL: only ids are wanted
+  bool supervised;    // what is written now
+  Borders borders;    // in the text
+  Borders spans;      // ids from begin to end, in pairs, are supervised
 } Writing;
 
-static void add_ids(Ids *ids, const Ids *more) {
-  for (size_t i = 0; i < more->count; i++) ids_add(ids, more->list[i]);
+// How many of the text's ids, from `first` on, spell its first `length` bytes. A token across that place
+// counts for what comes after it: whoever writes the token writes the rest.
+static size_t ids_before(Writing *writing, size_t first, size_t length) {
+  size_t same = 0;
+  if (length == writing->text.length) return writing->ids.count - first;
+  writing->scratch.count = 0;
+  if (length)
+    tokenizer_encode(writing->conversation->tokenizer, text_string(&writing->text), length, false,
+                     &writing->scratch);
+  while (same < writing->scratch.count && first + same < writing->ids.count &&
+         writing->scratch.list[same] == writing->ids.list[first + same])
+    same++;
+  return same;
 }
 
-static void add_part(const Conversation *conversation, const Part *part, const Turn *turn, bool picture,
-                     Writing *writing) {
-  const char *user = part->kind == PART_PROMPT   ? turn->prompt
-                     : part->kind == PART_ANSWER ? turn->answer
-                                                 : NULL;
-  if (user) {
-    tokenizer_encode(conversation->tokenizer, user, strlen(user), false, &writing->ids);
-  } else if (part->kind == PART_TEXT) {
-    add_ids(&writing->ids, picture ? &part->ids : &part->without);
-  } else if (picture) {
-    for (int i = 0; i < conversation->form->image_tokens; i++) ids_add(&writing->ids, conversation->image);
+static void flush(Writing *writing) {
+  size_t first = writing->ids.count;
+  if (writing->text.length)
+    tokenizer_encode(writing->conversation->tokenizer, text_string(&writing->text), writing->text.length,
+                     false, &writing->ids);
+  for (size_t i = 0; i < writing->borders.count; i++) {
+    size_t at = first + ids_before(writing, first, writing->borders.list[i]);
+    ARENA_PUSH(writing->arena, writing->spans.list, writing->spans.count, writing->spans.capacity, at);
+  }
+  writing->borders.count = 0;
+  writing->text.length = 0;
+}
+
+static void supervise(Writing *writing, bool supervised) {
+  if (!writing->arena || writing->supervised == supervised) return;
+  writing->supervised = supervised;
+  ARENA_PUSH(writing->arena, writing->borders.list, writing->borders.count, writing->borders.capacity,
+             writing->text.length);
+}
+
+static void write_special(Writing *writing, int32_t id) {
+  flush(writing);
+  ids_add(&writing->ids, id);
+  if (conversation_ends(writing->conversation, id)) supervise(writing, false);
+}
+
+static void write_string(Writing *writing, const char *string) {
+  text_add(&writing->text, string, strlen(string));
+}
+
+static void write_pictures(Writing *writing, const Part *part, int count) {
+  const Template *form = writing->conversation->form;
+  for (int i = 0; i < count && form->image_tokens > 0; i++) {
+    flush(writing);
+    for (int j = 0; j < form->image_tokens; j++) ids_add(&writing->ids, writing->conversation->image);
     writing->picture_end = writing->ids.count;
+    text_add(&writing->text, part->text, part->length);
   }
 }
 
-static void add_turn(const Conversation *conversation, const Form *form, const Turn *turn, bool picture,
-                     Arena *arena, Writing *writing) {
-  size_t begin = 0;
-  for (size_t i = 0; i < form->count; i++) {
-    if (form->parts[i].kind == PART_ANSWER) begin = writing->ids.count;
-    add_part(conversation, &form->parts[i], turn, picture, writing);
+// `turn` NULL: a form without parts of a turn.
+static void write_part(Writing *writing, const Part *part, const Turn *turn) {
+  const Tokenizer *tokenizer = writing->conversation->tokenizer;
+  switch (part->kind) {
+  case PART_TEXT: text_add(&writing->text, part->text, part->length); break;
+  case PART_SPECIAL: {
+    Ids id = {0};
+    tokenizer_encode(tokenizer, part->text, part->length, true, &id);
+    for (size_t i = 0; i < id.count; i++) write_special(writing, id.list[i]);
+    ids_free(&id);
+    break;
   }
-  ARENA_PUSH(arena, writing->supervised, writing->span_count, writing->span_capacity, begin);
-  ARENA_PUSH(arena, writing->supervised, writing->span_count, writing->span_capacity, writing->ids.count);
+  case PART_IMAGE: write_pictures(writing, part, turn->pictures); break;
+  case PART_SYSTEM: write_string(writing, writing->system); break;
+  case PART_PROMPT: write_string(writing, turn->prompt); break;
+  case PART_ANSWER:
+    supervise(writing, true);
+    text_add(&writing->text, part->text, part->length);
+    write_string(writing, turn->answer);
+    break;
+  case PART_KINDS: break;
+  }
 }
+
+static void write_form(Writing *writing, const Form *form) {
+  for (size_t i = 0; i < form->count; i++) write_part(writing, &form->parts[i], NULL);
+}
+
+static void write_system(Writing *writing, bool first) {
+  if (first && writing->system) write_form(writing, &writing->conversation->system);
+}
+
+// A turn or a caption; not `whole`: up to where its answer would begin.
+static void write_turn(Writing *writing, const Form *form, const Turn *turn, bool first, bool whole) {
+  if (!form->seen[PART_SYSTEM]) write_system(writing, first);
+  for (size_t i = 0; i < form->count; i++) {
+    if (form->parts[i].kind == PART_ANSWER && !whole) break;
+    if (form->parts[i].kind == PART_SYSTEM)
+      write_system(writing, first);
+    else
+      write_part(writing, &form->parts[i], turn);
+  }
+  supervise(writing, false);
+}
+
+static Writing writing_begin(const Conversation *conversation, const char *system, Arena *arena) {
+  Writing writing = {.conversation = conversation, .arena = arena};
+  if (!system) system = conversation->form->system_text;
+  if (conversation->form->system && system && *system) writing.system = system;
+  write_form(&writing, &conversation->begin);
+  return writing;
+}
+
+static void writing_end(Writing *writing) {
+  supervise(writing, false);
+  flush(writing);
+  text_free(&writing->text);
+  ids_free(&writing->scratch);
+}
+
+// ---- samples ------------------------------------------------------------------------------------
 
 static bool finish(const Writing *writing, const char *place, size_t length, Arena *arena, Sample *sample,
                    Failure *failure) {
@@ -165,17 +236,17 @@ static bool finish(const Writing *writing, const char *place, size_t length, Are
   *sample =
       (Sample){ARENA_ARRAY(arena, int32_t, count), ARENA_ARRAY(arena, uint8_t, count), count, count < whole};
   if (count) memcpy(sample->ids, writing->ids.list, count * sizeof *sample->ids);
-  for (size_t i = 0; i < writing->span_count; i += 2)
-    for (size_t at = writing->supervised[i]; at < writing->supervised[i + 1] && at < count; at++)
+  const Borders *spans = &writing->spans;
+  for (size_t i = 0; i + 1 < spans->count; i += 2)
+    for (size_t at = spans->list[i]; at < spans->list[i + 1] && at < count; at++)
       if (at) sample->supervised[at - 1] = 1; // what is supervised is the target of the id before it
   return true;
 }
 
-static void write_text(const Conversation *conversation, const char *text, Arena *arena, Writing *writing) {
-  tokenizer_encode(conversation->tokenizer, text, strlen(text), false, &writing->ids);
-  if (conversation->end >= 0) ids_add(&writing->ids, conversation->end);
-  ARENA_PUSH(arena, writing->supervised, writing->span_count, writing->span_capacity, (size_t)0);
-  ARENA_PUSH(arena, writing->supervised, writing->span_count, writing->span_capacity, writing->ids.count);
+static void write_text(Writing *writing, const char *text) {
+  supervise(writing, true);
+  write_string(writing, text);
+  if (writing->conversation->form->end_count) write_special(writing, writing->conversation->ends[0]);
 }
 
 bool conversation_encode(const Conversation *conversation, const Row *row, const char *place, size_t length,
@@ -184,78 +255,106 @@ bool conversation_encode(const Conversation *conversation, const Row *row, const
   if (!row->text && !form->count)
     return fail(failure, "%s: the row has %s, but the model's template says nothing of how one reads", place,
                 row->caption ? "a caption" : "turns");
-  bool picture = row->image && conversation->form->image_tokens > 0;
-  Turn caption = {"", row->caption};
-  Writing writing = {0};
-  if (row->text)
-    write_text(conversation, row->text, arena, &writing);
-  else if (row->caption)
-    add_turn(conversation, form, &caption, picture, arena, &writing);
-  for (int i = 0; i < row->turn_count; i++)
-    add_turn(conversation, form, &row->turns[i], picture && i == 0, arena, &writing);
+  if (row->system && !conversation_takes_system(conversation))
+    return fail(failure, "%s: the row has a system's text, but the model's template has no place for it",
+                place);
+  Turn caption = {"", row->caption, (int)row->image_count};
+  Writing writing = writing_begin(conversation, row->system, arena);
+  if (row->text) write_text(&writing, row->text);
+  if (row->caption) write_turn(&writing, form, &caption, false, true);
+  for (int i = 0; i < row->turn_count; i++) write_turn(&writing, form, &row->turns[i], i == 0, true);
+  writing_end(&writing);
   bool good = finish(&writing, place, length, arena, sample, failure);
   ids_free(&writing.ids);
   return good;
 }
 
-static void prompt_of_form(const Conversation *conversation, const Form *form, const Turn *turn, bool picture,
-                           bool whole, Ids *ids) {
-  Writing writing = {.ids = *ids};
-  for (size_t i = 0; i < form->count && (whole || !form->parts[i].answering); i++)
-    add_part(conversation, &form->parts[i], turn, picture, &writing);
-  *ids = writing.ids;
+// ---- prompts ------------------------------------------------------------------------------------
+
+static void give_ids(Writing *writing, Ids *ids) {
+  writing_end(writing);
+  for (size_t i = 0; i < writing->ids.count; i++) ids_add(ids, writing->ids.list[i]);
+  ids_free(&writing->ids);
 }
 
-void conversation_prompt(const Conversation *conversation, const Turn *turns, int turn_count, bool picture,
-                         Ids *ids) {
-  picture = picture && conversation->form->image_tokens > 0;
+void conversation_prompt(const Conversation *conversation, const char *system, const Turn *turns,
+                         int turn_count, Ids *ids) {
+  Writing writing = writing_begin(conversation, system, NULL);
   for (int i = 0; i < turn_count; i++)
-    prompt_of_form(conversation, &conversation->turn, &turns[i], picture && i == 0, i + 1 < turn_count, ids);
+    write_turn(&writing, &conversation->turn, &turns[i], i == 0, i + 1 < turn_count);
+  give_ids(&writing, ids);
 }
 
 void conversation_caption_prompt(const Conversation *conversation, Ids *ids) {
-  static const Turn none = {"", ""};
-  prompt_of_form(conversation, &conversation->caption, &none, conversation->form->image_tokens > 0, false,
-                 ids);
+  static const Turn none = {"", "", 1};
+  Writing writing = writing_begin(conversation, NULL, NULL);
+  write_turn(&writing, &conversation->caption, &none, false, false);
+  give_ids(&writing, ids);
 }
 
-// How long the special token or stand-in is that `text` begins with; 0: none.
-static size_t mark_length(const Template *form, const char *text) {
-  const char *fixed[] = {"{prompt}", "{answer}", form->image_token};
-  size_t longest = 0;
-  for (size_t i = 0; i < 3 + form->special_count; i++) {
-    const char *mark = i < 3 ? fixed[i] : form->specials[i - 3];
-    size_t length = mark ? strlen(mark) : 0;
-    if (length > longest && !strncmp(text, mark, length)) longest = length;
-  }
-  return longest;
+const char *conversation_answer(const Conversation *conversation, const char *generated) {
+  const Form *form = &conversation->turn;
+  for (size_t i = 0; i < form->count; i++)
+    for (size_t j = 0; form->parts[i].kind == PART_ANSWER && j < form->parts[i].length; j++)
+      generated += *generated == ' ';
+  return generated;
 }
 
-static void add_form_texts(const Template *form, const char *text, TokenizerTrainer *trainer) {
-  while (text && *text) {
-    size_t plain = 0;
-    while (text[plain] && !mark_length(form, text + plain)) plain++;
-    if (plain) tokenizer_trainer_add(trainer, text, plain);
-    text += plain;
-    text += *text ? mark_length(form, text) : 0;
+// ---- training a tokenizer -----------------------------------------------------------------------
+
+static void add_piece(TokenizerTrainer *trainer, Text *text) {
+  if (text->length) tokenizer_trainer_add(trainer, text_string(text), text->length);
+  text->length = 0;
+}
+
+static void add_string(Text *text, const char *string) {
+  if (string) text_add(text, string, strlen(string));
+}
+
+// What a form and its parts spell, cut at special tokens and pictures.
+static void add_form_texts(const Form *form, const char *system, const Turn *turn,
+                           TokenizerTrainer *trainer) {
+  Text text = {0};
+  for (size_t i = 0; i < form->count; i++) {
+    const Part *part = &form->parts[i];
+    bool cuts = part->kind == PART_SPECIAL || part->kind == PART_IMAGE;
+    if (cuts) add_piece(trainer, &text);
+    if (part->kind == PART_SYSTEM) add_string(&text, system);
+    if (part->kind == PART_PROMPT) add_string(&text, turn->prompt);
+    if (part->kind == PART_TEXT || part->kind == PART_IMAGE || part->kind == PART_ANSWER)
+      text_add(&text, part->text, part->length);
+    if (part->kind == PART_ANSWER) add_string(&text, turn->answer);
   }
+  add_piece(trainer, &text);
+  text_free(&text);
 }
 
 void conversation_add_texts(const Template *form, const Row *row, TokenizerTrainer *trainer) {
+  Arena *arena = arena_new();
+  Spellings specials = {0};
+  Form begin, system, turn, caption;
+  Failure failure; // a wrong form is reported when it is used
+  for (size_t i = 0; i < form->special_count; i++)
+    spellings_add(arena, &specials, form->specials[i], strlen(form->specials[i]));
+  Turn whole = {"", row->caption, 0}, none = {"", "", 0};
+  const char *said = row->system ? row->system : form->system_text;
+  bool good = parse_forms(arena, form, &specials, (Forms){&begin, &system, &turn, &caption}, &failure);
   if (row->text) tokenizer_trainer_add(trainer, row->text, strlen(row->text));
-  if (row->caption) {
-    add_form_texts(form, form->caption, trainer);
-    tokenizer_trainer_add(trainer, row->caption, strlen(row->caption));
-  }
-  for (int i = 0; i < row->turn_count; i++) {
-    add_form_texts(form, form->turn, trainer);
-    tokenizer_trainer_add(trainer, row->turns[i].prompt, strlen(row->turns[i].prompt));
-    tokenizer_trainer_add(trainer, row->turns[i].answer, strlen(row->turns[i].answer));
-  }
+  if (good && row->caption) add_form_texts(&caption, NULL, &whole, trainer);
+  if (good && row->turn_count && said && *said) add_form_texts(&system, said, &none, trainer);
+  for (int i = 0; good && i < row->turn_count; i++) add_form_texts(&turn, NULL, &row->turns[i], trainer);
+  arena_free(arena);
 }
 
-int32_t conversation_end(const Conversation *conversation) { return conversation->end; }
+bool conversation_ends(const Conversation *conversation, int32_t id) {
+  for (size_t i = 0; i < conversation->form->end_count; i++)
+    if (conversation->ends[i] == id) return true;
+  return false;
+}
+
+bool conversation_takes_system(const Conversation *conversation) { return conversation->form->system; }
+bool conversation_has_turns(const Conversation *conversation) { return conversation->turn.count; }
 int32_t conversation_image(const Conversation *conversation) { return conversation->image; }
 int32_t conversation_padding(const Conversation *conversation) {
-  return conversation->end >= 0 ? conversation->end : 0;
+  return conversation->form->end_count ? conversation->ends[0] : 0;
 }

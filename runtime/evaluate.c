@@ -53,9 +53,15 @@ static bool read_question(Evaluation *evaluation, size_t index, Question *questi
     return fail(failure, "%s:%zu: a row to be scored has a prompt and an answer",
                 dataset_path(evaluation->dataset), question->line);
   question->turn = &question->row.turns[question->row.turn_count - 1];
-  bool picture = question->row.image && evaluation->options->preprocess;
-  conversation_prompt(evaluation->conversation, question->row.turns, question->row.turn_count, picture,
-                      &question->prompt);
+  const Row *row = &question->row;
+  int most = generator_feed(evaluation->options->generator)->picture_count;
+  if (most && row->image_count > (size_t)most)
+    return fail(failure, "%s:%zu: the row shows %zu pictures, but the model looks at %d",
+                dataset_path(evaluation->dataset), question->line, row->image_count, most);
+  if (row->system && !conversation_takes_system(evaluation->conversation))
+    return fail(failure, "%s:%zu: the row has a system's text, but the model's template has no place for it",
+                dataset_path(evaluation->dataset), question->line);
+  conversation_prompt(evaluation->conversation, row->system, row->turns, row->turn_count, &question->prompt);
   return true;
 }
 
@@ -69,6 +75,8 @@ static int by_length(const void *left, const void *right, void *context) {
 static bool read_questions(Evaluation *evaluation, Failure *failure) {
   const EvaluateOptions *options = evaluation->options;
   const Feed *feed = generator_feed(options->generator);
+  if (feed->picture && !options->preprocess)
+    return fail(failure, "the model reads pictures, but no part of it has a `preprocess` block");
   if (!dataset_open(options->data, options->split, &evaluation->dataset, failure)) return false;
   if (!conversation_new(evaluation->arena, options->tokenizer, options->form, &evaluation->conversation,
                         failure))
@@ -89,20 +97,28 @@ static bool read_questions(Evaluation *evaluation, Failure *failure) {
   return evaluation->pictures || fail(failure, "out of memory for %d pictures", BATCH);
 }
 
-static bool read_picture(Evaluation *evaluation, const Question *question, float *out, Failure *failure) {
+static bool read_picture(Evaluation *evaluation, const char *image, float *out, Failure *failure) {
   const Preprocess *preprocess = evaluation->options->preprocess;
   Picture picture = {0};
-  memset(out, 0, evaluation->picture_floats * sizeof *out);
-  if (!question->row.image) return true;
   uint8_t *bytes =
       malloc((size_t)preprocess->width * (size_t)preprocess->height * (size_t)preprocess->channels);
   bool good = bytes || fail(failure, "out of memory for a picture");
-  good = good && picture_folder_read(evaluation->folder, question->row.image, &picture, failure) &&
-         picture_prepare(&picture, preprocess, question->row.image, bytes, failure);
+  good = good && picture_folder_read(evaluation->folder, image, &picture, failure) &&
+         picture_prepare(&picture, preprocess, image, bytes, failure);
   if (good) picture_normalise(preprocess, bytes, NULL, out);
   picture_free(&picture);
   free(bytes);
   return good;
+}
+
+static bool read_pictures(Evaluation *evaluation, const Question *question, float *out, Failure *failure) {
+  int most = generator_feed(evaluation->options->generator)->picture_count;
+  memset(out, 0, evaluation->picture_floats * sizeof *out);
+  for (size_t i = 0; i < question->row.image_count; i++)
+    if (!read_picture(evaluation, question->row.images[i],
+                      out + i * (evaluation->picture_floats / (size_t)most), failure))
+      return false;
+  return true;
 }
 
 // ---- asking -------------------------------------------------------------------------------------
@@ -125,8 +141,8 @@ static bool gather(Evaluation *evaluation, Group *group) {
     if (group->count && question->prompt.count != group->questions[0]->prompt.count) break;
     evaluation->done++;
     if (evaluation->picture_floats &&
-        !read_picture(evaluation, question,
-                      evaluation->pictures + (size_t)group->count * evaluation->picture_floats, &failure)) {
+        !read_pictures(evaluation, question,
+                       evaluation->pictures + (size_t)group->count * evaluation->picture_floats, &failure)) {
       question->unreadable = true;
       fprintf(stderr, "vlmc: warning: skipped: %s:%zu: %s\n", dataset_path(evaluation->dataset),
               question->line, failure.message);
@@ -152,8 +168,7 @@ static bool prefill(Evaluation *evaluation, Group *group, Failure *failure) {
 // Takes each answer's next token from the logits. False when all have ended.
 static bool take_tokens(Evaluation *evaluation, Group *group) {
   const EvaluateOptions *options = evaluation->options;
-  int32_t vocabulary = generator_vocabulary(options->generator),
-          end = conversation_end(evaluation->conversation);
+  int32_t vocabulary = generator_vocabulary(options->generator);
   Sampler greedy = {0};
   bool more = false;
   for (int i = 0; i < group->count; i++) {
@@ -161,7 +176,7 @@ static bool take_tokens(Evaluation *evaluation, Group *group) {
                               vocabulary);
     bool unknown =
         id >= tokenizer_count(options->tokenizer); // room in the vocabulary that the tokenizer does not use
-    group->ended[i] |= id == end || unknown;
+    group->ended[i] |= conversation_ends(evaluation->conversation, id) || unknown;
     group->next[i] = group->ended[i] ? conversation_padding(evaluation->conversation) : id;
     if (!group->ended[i])
       tokenizer_decode(options->tokenizer, &group->decoders[i], id, false, &group->answers[i]);
@@ -182,8 +197,8 @@ static bool ask(Evaluation *evaluation, Group *group, Failure *failure) {
   for (int i = 0; i < group->count; i++) {
     Question *question = group->questions[i];
     tokenizer_decode_end(&group->decoders[i], &group->answers[i]);
-    question->given =
-        arena_copy(evaluation->arena, text_string(&group->answers[i]), group->answers[i].length);
+    const char *given = conversation_answer(evaluation->conversation, text_string(&group->answers[i]));
+    question->given = arena_copy(evaluation->arena, given, strlen(given));
     question->right = !strcmp(question->given, question->turn->answer);
     text_free(&group->answers[i]);
   }
@@ -287,12 +302,12 @@ static bool write_sheet(Evaluation *evaluation, const char *title, Failure *fail
   for (size_t i = 0; good && i < evaluation->count; i++) {
     const Question *question = &evaluation->questions[i];
     size_t at = 0;
-    if (!question->given || !question->row.image) continue;
-    while (at < count && strcmp(images[at], question->row.image)) at++;
+    if (!question->given || !question->row.image_count) continue;
+    while (at < count && strcmp(images[at], question->row.images[0])) at++;
     if (at == SHEET_CELLS) break;
     if (at == count) {
-      images[count++] = question->row.image;
-      good = picture_folder_read(evaluation->folder, question->row.image, &pictures[at], failure);
+      images[count++] = question->row.images[0];
+      good = picture_folder_read(evaluation->folder, question->row.images[0], &pictures[at], failure);
       cells[at].picture = &pictures[at];
     }
     SheetLine *lines = ARENA_ARRAY(evaluation->arena, SheetLine, cells[at].line_count + 2);

@@ -22,19 +22,20 @@ static bool find_input(const Buffer *buffer, Feed *feed, Failure *failure) {
     return claim(&feed->ids, buffer, "token ids, i32[B, T]", failure);
   if (by_time && buffer->dtype == DTYPE_F32)
     return claim(&feed->weight, buffer, "loss weights, f32[B, T]", failure);
-  if (buffer->rank == 4 && is_symbol(buffer, 0, SYMBOL_BATCH) && buffer->dtype == DTYPE_F32) {
+  bool pictures = buffer->rank == 4 || buffer->rank == 5;
+  if (pictures && is_symbol(buffer, 0, SYMBOL_BATCH) && buffer->dtype == DTYPE_F32) {
     feed->picture_elements = 1;
-    for (int i = 1; i < 4; i++) {
+    for (int i = 1; i < buffer->rank; i++) {
       if (!extent_is_constant(buffer->extents[i]))
         return fail(failure, "the picture input `%s` needs fixed sizes", buffer->name);
       feed->picture_elements *= buffer->extents[i].offset;
     }
+    feed->picture_count = buffer->rank == 5 ? (int)buffer->extents[1].offset : 1;
     return claim(&feed->picture, buffer, "pictures, f32[B, C, H, W]", failure);
   }
   return fail(failure,
               "the model's input `%s` (%s) is neither token ids, i32[B, T], nor loss weights, f32[B, T], nor "
-              "pictures, "
-              "f32[B, C, H, W]",
+              "pictures, f32[B, C, H, W] or f32[B, N, C, H, W]",
               buffer->name, buffer->origin ? buffer->origin : "");
 }
 

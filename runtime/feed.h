@@ -1,6 +1,6 @@
 // Feeding a program: which of its data inputs is what, and a batch into them. Inputs are known by their type,
 // whatever their names: i32[B, T] are token ids; f32[B, T] is the weight of each position's target in the
-// loss; f32[B, C, H, W] is a picture.
+// loss; f32[B, C, H, W] is a picture, f32[B, N, C, H, W] up to N of them.
 #ifndef VLMC_RUNTIME_FEED_H
 #define VLMC_RUNTIME_FEED_H
 
@@ -10,7 +10,8 @@
 
 typedef struct Feed {
   const char *ids, *weight, *picture; // the inputs' names; NULL: the program has none
-  int64_t picture_elements;           // C * H * W
+  int64_t picture_elements;           // all of a sample: N * C * H * W
+  int picture_count;                  // N; 1 where the input has no such axis; 0: no pictures
 } Feed;
 
 // Fails on two inputs of one kind and on an input that is none of them.

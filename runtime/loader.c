@@ -17,8 +17,8 @@ struct Loader {
   LoaderOptions options;
   Arena *arena;
   Samples samples;
-  PictureCache *pictures; // NULL without a preprocess
-  size_t picture_elements;
+  PictureCache *pictures;  // NULL without a preprocess
+  size_t picture_elements; // of one picture
   Slot *slots;
   int slot_count;
   pthread_t *threads;
@@ -43,23 +43,36 @@ uint64_t loader_steps(const Loader *loader, double epochs) {
 
 typedef struct Filling {
   Loader *loader;
-  size_t *chosen;      // [batch] samples
-  uint64_t *positions; // [batch] their places in the endless order
-  uint8_t *scratch;    // one prepared picture
+  size_t *chosen;        // [batch] samples
+  uint64_t *positions;   // [batch] their places in the endless order
+  uint8_t *scratch;      // [pictures] prepared ones
+  const uint8_t **bytes; // [pictures] of one sample
 } Filling;
 
-// The picture's bytes of the sample for place `i`. In training a bad one is replaced by another sample;
-// otherwise *skip says that the sample is left out.
-static bool choose_picture(Filling *filling, size_t i, const uint8_t **bytes, bool *skip, Failure *failure) {
+// All pictures of a sample; false in *good: one is bad.
+static bool get_pictures(Filling *filling, const StoredSample *sample, bool *good, Failure *failure) {
+  Loader *loader = filling->loader;
+  size_t size = loader->picture_elements;
+  *good = true;
+  for (uint32_t i = 0; i < sample->image_count && *good; i++) {
+    if (!picture_cache_get(loader->pictures, sample->images[i], filling->scratch + i * size,
+                           &filling->bytes[i], failure))
+      return false;
+    *good = filling->bytes[i] != NULL;
+  }
+  return true;
+}
+
+// The pictures of the sample for place `i`. In training a sample with a bad one is replaced by another;
+// otherwise *skip says that it is left out.
+static bool choose_pictures(Filling *filling, size_t i, bool *skip, Failure *failure) {
   Loader *loader = filling->loader;
   const uint64_t most_attempts = 1000;
-  *bytes = NULL;
   *skip = false;
   for (uint64_t attempt = 0; attempt < most_attempts; attempt++) {
-    int32_t image = loader->samples.list[filling->chosen[i]].image;
-    if (image < 0) return true;
-    if (!picture_cache_get(loader->pictures, image, filling->scratch, bytes, failure)) return false;
-    if (*bytes) return true;
+    bool good;
+    if (!get_pictures(filling, &loader->samples.list[filling->chosen[i]], &good, failure)) return false;
+    if (good) return true;
     if (!loader->options.training) return *skip = true;
     filling->chosen[i] =
         order_replacement(loader->options.seed, filling->positions[i], attempt, loader->samples.count);
@@ -67,34 +80,39 @@ static bool choose_picture(Filling *filling, size_t i, const uint8_t **bytes, bo
   return fail(failure, "%s: finds no picture that can be read", dataset_path(loader->options.dataset));
 }
 
-static void write_picture(Filling *filling, size_t i, const uint8_t *bytes, float *out) {
+static void write_pictures(Filling *filling, size_t i, float *out) {
   Loader *loader = filling->loader;
   const LoaderOptions *options = &loader->options;
-  if (!bytes) {
-    for (size_t e = 0; e < loader->picture_elements; e++) out[e] = 0;
-    return;
-  }
+  size_t size = loader->picture_elements, count = loader->samples.list[filling->chosen[i]].image_count;
   Augmentation drawn = {0};
-  if (options->training)
+  if (options->training && count)
     drawn = picture_augmentation(options->preprocess, options->seed,
                                  filling->positions[i] / loader->samples.count, filling->chosen[i]);
-  picture_normalise(options->preprocess, bytes, options->training ? &drawn : NULL, out);
+  for (size_t p = 0; p < count; p++)
+    picture_normalise(options->preprocess, filling->bytes[p], options->training ? &drawn : NULL,
+                      out + p * size);
+  for (size_t e = count * size; e < (size_t)options->pictures * size; e++) out[e] = 0;
+}
+
+static void write_numbers(const StoredSample *sample, int pictures, int32_t *image) {
+  for (int i = 0; i < pictures; i++) image[i] = i < (int)sample->image_count ? sample->images[i] : -1;
 }
 
 // Rows and pictures; fewer rows than chosen where bad pictures are left out.
 static bool fill_pictures(Filling *filling, size_t count, Batch *batch, Failure *failure) {
   Loader *loader = filling->loader;
+  size_t pictures = (size_t)loader->options.pictures;
   batch->rows = 0;
   for (size_t i = 0; i < count; i++) {
-    const uint8_t *bytes = NULL;
     bool skip = false;
-    if (loader->pictures && !choose_picture(filling, i, &bytes, &skip, failure)) return false;
+    if (loader->pictures && !choose_pictures(filling, i, &skip, failure)) return false;
     if (skip) continue;
     size_t row = (size_t)batch->rows++;
-    if (loader->pictures) write_picture(filling, i, bytes, batch->picture + row * loader->picture_elements);
+    if (loader->pictures)
+      write_pictures(filling, i, batch->picture + row * pictures * loader->picture_elements);
     const StoredSample *sample = &loader->samples.list[filling->chosen[i]];
     batch->row[row] = sample->row;
-    batch->image[row] = sample->image;
+    write_numbers(sample, (int)pictures, batch->image + row * pictures);
     filling->chosen[row] = filling->chosen[i];
   }
   return true;
@@ -154,10 +172,11 @@ static Slot *claim(Loader *loader, uint64_t *step) {
 
 static void *work(void *argument) {
   Loader *loader = argument;
-  size_t batch = (size_t)loader->options.batch;
+  size_t batch = (size_t)loader->options.batch, pictures = (size_t)loader->options.pictures;
   Arena *arena = arena_new();
   Filling filling = {loader, ARENA_ARRAY(arena, size_t, batch), ARENA_ARRAY(arena, uint64_t, batch),
-                     ARENA_ARRAY(arena, uint8_t, loader->picture_elements)};
+                     ARENA_ARRAY(arena, uint8_t, loader->picture_elements * pictures),
+                     ARENA_ARRAY(arena, const uint8_t *, pictures)};
   uint64_t step;
   pthread_mutex_lock(&loader->lock);
   for (Slot *slot; (slot = claim(loader, &step));) {
@@ -184,6 +203,8 @@ static bool check_options(const LoaderOptions *options, Failure *failure) {
     return fail(failure, "a batch of %d samples: expected 1 to %d", options->batch, 1 << 20);
   if (options->conversation && (options->length < 2 || options->length > 1 << 24))
     return fail(failure, "samples of at most %d tokens: expected 2 to %d", options->length, 1 << 24);
+  if (options->pictures < 0 || options->pictures > 1 << 16)
+    return fail(failure, "%d pictures of a sample: expected up to %d", options->pictures, 1 << 16);
   const Preprocess *preprocess = options->preprocess;
   if (!preprocess) return true;
   if ((preprocess->channels != 1 && preprocess->channels != 3) || preprocess->height < 1 ||
@@ -203,7 +224,7 @@ static void *checked_calloc(size_t count, size_t size) {
 
 static void make_slots(Loader *loader) {
   const LoaderOptions *options = &loader->options;
-  size_t batch = (size_t)options->batch,
+  size_t batch = (size_t)options->batch, pictures = (size_t)options->pictures,
          positions = batch * (options->conversation ? (size_t)options->length : 0);
   loader->slot_count = 2 * options->ahead; // as many ready or being filled as held
   loader->slots = checked_calloc((size_t)loader->slot_count, sizeof *loader->slots);
@@ -214,9 +235,11 @@ static void make_slots(Loader *loader) {
       slot->batch.weight = checked_calloc(positions, sizeof *slot->batch.weight);
     }
     if (options->preprocess)
-      slot->batch.picture = checked_calloc(batch * loader->picture_elements, sizeof *slot->batch.picture);
+      slot->batch.picture =
+          checked_calloc(batch * pictures * loader->picture_elements, sizeof *slot->batch.picture);
     slot->batch.row = checked_calloc(batch, sizeof *slot->batch.row);
-    slot->batch.image = checked_calloc(batch, sizeof *slot->batch.image);
+    slot->batch.image = checked_calloc(batch * pictures, sizeof *slot->batch.image);
+    slot->batch.pictures = options->pictures;
   }
 }
 
@@ -235,6 +258,7 @@ bool loader_open(const LoaderOptions *options, uint64_t first_step, Loader **out
   loader->options = *options;
   if (loader->options.threads < 1) loader->options.threads = 1;
   if (loader->options.ahead < 1) loader->options.ahead = 4;
+  if (loader->options.pictures < 1) loader->options.pictures = 1;
   loader->arena = arena_new();
   pthread_mutex_init(&loader->lock, NULL);
   pthread_cond_init(&loader->changed, NULL);

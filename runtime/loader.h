@@ -19,6 +19,7 @@ typedef struct LoaderOptions {
   const Dataset *dataset;
   const Conversation *conversation; // NULL: no ids (a model of pictures alone)
   const Preprocess *preprocess;     // NULL: a text model; pictures of the rows are left unread
+  int pictures;                     // N: most pictures of a sample that the model looks at; 0: 1
   int batch;                        // samples in a batch
   int length;                       // longest sample in ids
   int multiple;                     // batches' T is a multiple of this (but not over `length`); 0: 8
@@ -37,16 +38,18 @@ typedef struct Batch {
   int length;         // T; 0 without a conversation
   int32_t *ids;       // [B, T]; short samples are filled up with conversation_padding
   float *weight;      // [B, T]: 1 at t where the target ids[t+1] is supervised, else 0
-  float *picture;     // [B, C, H, W]; zeros for rows without a picture; NULL without a preprocess
+  float *picture;     // [B, N, C, H, W]; zeros where a row has no (more) picture; NULL without a preprocess
   size_t *row;        // [B]: index of each row in the data set
-  int32_t *image;     // [B]: number of its picture among the data set's different pictures; -1: none
+  int32_t *image;     // [B, N]: numbers of its pictures among the data set's different ones; -1: none
+  int pictures;       // N
   int64_t supervised; // sum of weight
   uint64_t step;
 } Batch;
 
 typedef struct Loader Loader;
 
-// Parses and encodes every row once (rows whose line is wrong fail here, with their line). A text row longer
+// Parses and encodes every row once (rows whose line is wrong, or that show more pictures than the model
+// looks at, fail here, with their line). A text row longer
 // than `length` becomes several samples. Batches start at `first_step`.
 // What the options point to has to outlive the loader.
 bool loader_open(const LoaderOptions *options, uint64_t first_step, Loader **out, Failure *failure);

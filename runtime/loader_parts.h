@@ -18,7 +18,8 @@ typedef struct StoredSample {
   uint32_t length;                     // in ids, the run in full
   uint32_t picture_at, picture_length; // the run; length 0: none
   uint32_t row;                        // of the data set
-  int32_t image;                       // among its pictures; -1: none
+  const int32_t *images;               // among its pictures
+  uint32_t image_count;
 } StoredSample;
 
 typedef struct Samples {

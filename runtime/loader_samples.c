@@ -77,18 +77,31 @@ static void store_text(const Sample *whole, size_t length, StoredSample stored, 
   }
 }
 
+static bool number_images(const LoaderOptions *options, const Row *row, const char *place, Names *names,
+                          Arena *arena, Samples *samples, StoredSample *stored, Failure *failure) {
+  if (row->image_count > (size_t)options->pictures)
+    return fail(failure, "%s: the row shows %zu pictures, but the model looks at %d", place, row->image_count,
+                options->pictures);
+  int32_t *images = ARENA_ARRAY(arena, int32_t, row->image_count);
+  for (size_t i = 0; i < row->image_count; i++) images[i] = number_of(names, samples, row->images[i], arena);
+  stored->images = images;
+  stored->image_count = (uint32_t)row->image_count;
+  return true;
+}
+
 static bool read_row(const LoaderOptions *options, size_t index, Names *names, Arena *scratch, Arena *arena,
                      Samples *samples, Failure *failure) {
   Row row;
   if (!dataset_row(options->dataset, index, scratch, &row, failure)) return false;
-  StoredSample stored = {.row = (uint32_t)index, .image = -1};
-  if (row.image && options->preprocess) stored.image = number_of(names, samples, row.image, arena);
+  StoredSample stored = {.row = (uint32_t)index};
+  const char *place =
+      arena_print(scratch, "%s:%zu", dataset_path(options->dataset), dataset_line(options->dataset, index));
+  if (options->preprocess && !number_images(options, &row, place, names, arena, samples, &stored, failure))
+    return false;
   if (!options->conversation) {
     ARENA_PUSH(arena, samples->list, samples->count, samples->capacity, stored);
     return true;
   }
-  const char *place =
-      arena_print(scratch, "%s:%zu", dataset_path(options->dataset), dataset_line(options->dataset, index));
   size_t length = row.text ? SIZE_MAX : (size_t)options->length;
   Sample sample;
   if (!conversation_encode(options->conversation, &row, place, length, scratch, &sample, failure))

@@ -30,15 +30,22 @@ typedef struct Preprocess {
   bool mirror; // training only: mirrored left to right with probability 1/2
 } Preprocess;
 
-// One turn of a conversation as text. `{prompt}` and `{answer}` stand in for the turn's parts, `<image>` for
-// the picture. What `{answer}` and all text after it spell is supervised, the rest is not.
+// A conversation as text: `begin`, then turn after turn. `{system}`, `{prompt}` and `{answer}` stand for its
+// parts, the image token for each picture of a turn; of what is not there, nothing stands. Supervised is what
+// the model writes: the answer, the blanks before it, and what follows up to the first end token (up to the
+// form's end, where it has none).
 typedef struct Template {
-  const char
-      *turn; // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+  const char *begin;       // before a sample's first token of any kind: "<s>"; NULL: none
+  const char *system;      // "<|im_start|>system\n{system}<|im_end|>\n"; NULL: nothing is said to the model
+  const char *system_text; // what {system} is where nobody says otherwise; NULL: nothing
+  // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n". Where it has
+  // {system}, `system` stands there in the first turn, else before the first turn.
+  const char *turn;
   const char *caption;     // how a row with a caption alone reads: "<image>{answer}<|im_end|>"; NULL: none
   const char *image_token; // "<image>"; repeated `image_tokens` times in the ids
   int image_tokens;        // picture tokens that the model's encoder gives; 0 for a text model
-  const char *end_token;   // generation stops at it: the first special token after {answer}; NULL: none
+  const char *const *ends; // special tokens at which generation stops; the first ends texts and pads rows
+  size_t end_count;
   const char *const *specials; // special tokens in order; a trained tokenizer gives them ids 0, 1, 2, ...
   size_t special_count;
 } Template;

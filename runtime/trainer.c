@@ -66,6 +66,7 @@ static bool open_loader(Trainer *trainer, Failure *failure) {
   LoaderOptions loader = {.dataset = trainer->dataset,
                           .conversation = conversation,
                           .preprocess = trainer->feed.picture ? options->preprocess : NULL,
+                          .pictures = trainer->feed.picture_count,
                           .batch = stage->batch,
                           .length = (int)options->length,
                           .training = true,

@@ -9,7 +9,8 @@ static const Template chat = {
     .caption = "<image>{answer}<|end|>",
     .image_token = "<image>",
     .image_tokens = 3,
-    .end_token = "<|end|>",
+    .ends = specials,
+    .end_count = 1,
     .specials = specials,
     .special_count = 3};
 
@@ -52,11 +53,11 @@ static void test_rows(const Conversation *conversation, const Tokenizer *tokeniz
     const char *expected;
   } cases[] = {
       {"{\"image\":\"a.png\",\"prompt\":\"what?\",\"answer\":\"a bag\"}", 100,
-       "Suser\nIII\nwhat?E\nSassistant\n[a bagE\n]"},
-      {"{\"prompt\":\"what?\",\"answer\":\"a bag\"}", 100, "Suser\nwhat?E\nSassistant\n[a bagE\n]"},
+       "Suser\nIII\nwhat?E\nSassistant\n[a bagE]\n"},
+      {"{\"prompt\":\"what?\",\"answer\":\"a bag\"}", 100, "Suser\nwhat?E\nSassistant\n[a bagE]\n"},
       {"{\"image\":\"a.png\",\"turns\":[{\"prompt\":\"p\",\"answer\":\"a\"},{\"prompt\":\"q\",\"answer\":"
        "\"b\"}]}",
-       100, "Suser\nIII\npE\nSassistant\n[aE\n]Suser\nqE\nSassistant\n[bE\n]"},
+       100, "Suser\nIII\npE\nSassistant\n[aE]\nSuser\nqE\nSassistant\n[bE]\n"},
       {"{\"image\":\"a.png\",\"caption\":\"a cat\"}", 100, "III[a catE]"},
       {"{\"caption\":\"a cat\"}", 100, "a[ catE]"},
       {"{\"text\":\"hello\"}", 100, "h[elloE]"},
@@ -64,8 +65,8 @@ static void test_rows(const Conversation *conversation, const Tokenizer *tokeniz
       {"{\"image\":\"a.png\",\"caption\":\"a cat\"}", 5, "III[a ]"},
       {"{\"image\":\"a.png\",\"caption\":\"a cat\"}", 3, "III"},
       {"{\"prompt\":\"<image><|end|>\",\"answer\":\"{prompt}<|end|>\"}", 100,
-       "Suser\n<image><|end|>E\nSassistant\n[{prompt}<|end|>E\n]"},
-      {"{\"prompt\":\"\",\"answer\":\"\"}", 100, "Suser\nE\nSassistant\n[E\n]"},
+       "Suser\n<image><|end|>E\nSassistant\n[{prompt}<|end|>E]\n"},
+      {"{\"prompt\":\"\",\"answer\":\"\"}", 100, "Suser\nE\nSassistant\n[E]\n"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Row row;
@@ -81,7 +82,8 @@ static void test_rows(const Conversation *conversation, const Tokenizer *tokeniz
     CHECK(sample.count <= cases[i].length && sample.cut == (cases[i].length < 100), "its length");
     CHECK(!sample.count || !sample.supervised[sample.count - 1], "the last id has no target");
   }
-  Row row = {.image = "a.png", .caption = "x"};
+  const char *image = "a.png";
+  Row row = {.images = &image, .image_count = 1, .caption = "x"};
   Sample sample;
   Failure failure;
   CHECK(!conversation_encode(conversation, &row, "d:7", 2, arena, &sample, &failure) &&
@@ -90,31 +92,34 @@ static void test_rows(const Conversation *conversation, const Tokenizer *tokeniz
 }
 
 static void test_prompts(const Conversation *conversation, const Tokenizer *tokenizer, Arena *arena) {
-  Turn turns[] = {{"p", "a"}, {"q", "not read"}};
+  Turn turns[] = {{"p", "a", 1}, {"q", "not read", 0}}, none = {"p", "a", 0};
   Ids ids = {0};
-  conversation_prompt(conversation, turns, 2, true, &ids);
+  conversation_prompt(conversation, NULL, turns, 2, &ids);
   char *spelled = spell(tokenizer, ids.list, NULL, ids.count, arena);
   CHECK(!strcmp(spelled, "Suser\nIII\npE\nSassistant\naE\nSuser\nqE\nSassistant\n"), "%s", spelled);
   ids.count = 0;
-  conversation_prompt(conversation, turns, 1, false, &ids);
+  conversation_prompt(conversation, NULL, &none, 1, &ids);
   spelled = spell(tokenizer, ids.list, NULL, ids.count, arena);
   CHECK(!strcmp(spelled, "Suser\npE\nSassistant\n"), "%s", spelled);
   ids.count = 0;
   conversation_caption_prompt(conversation, &ids);
   CHECK(ids.count == 3 && ids.list[2] == 2, "a caption's prompt has %zu ids", ids.count);
   ids_free(&ids);
-  CHECK(conversation_end(conversation) == 0 && conversation_image(conversation) == 2, "special ids");
+  CHECK(conversation_ends(conversation, 0) && !conversation_ends(conversation, 1) &&
+            conversation_image(conversation) == 2,
+        "special ids");
 }
 
 static void test_text_model(const Tokenizer *tokenizer, Arena *arena) {
   Template form = chat;
   form.image_tokens = 0;
-  form.end_token = NULL;
+  form.end_count = 0;
   Conversation *conversation;
   Failure failure;
   CHECK(conversation_new(arena, tokenizer, &form, &conversation, &failure), "%s", failure.message);
-  Turn turn = {"p", "a"};
-  Row row = {.image = "a.png", .turns = &turn, .turn_count = 1}, text = {.text = "ab"};
+  const char *image = "a.png";
+  Turn turn = {"p", "a", 1};
+  Row row = {.images = &image, .image_count = 1, .turns = &turn, .turn_count = 1}, text = {.text = "ab"};
   Sample sample;
   CHECK(conversation_encode(conversation, &row, "d", 100, arena, &sample, &failure), "%s", failure.message);
   char *spelled = spell(tokenizer, sample.ids, sample.supervised, sample.count, arena);
@@ -132,13 +137,14 @@ static void test_bad_templates(const Tokenizer *tokenizer, Arena *arena) {
       {"<image><image>{answer}", NULL, NULL, "\"<image>\" stands in it twice"},
       {"<image>{answer}{prompt}", NULL, NULL, "\"{prompt}\" stands behind {answer}"},
       {"{answer}", NULL, NULL, "it has no <image>"},
-      {NULL, "<image>{prompt}{answer}", NULL, "captions have none"},
+      {NULL, "<image>{prompt}{answer}", NULL, "captions: \"{prompt}\" has no place in it"},
       {NULL, NULL, NULL, "neither a turn nor a caption"},
       {"<image>{answer}", NULL, "<|stop|>", "no special token \"<|stop|>\""},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     Template form = chat;
-    form.turn = cases[i].turn, form.caption = cases[i].caption, form.end_token = cases[i].end;
+    form.turn = cases[i].turn, form.caption = cases[i].caption;
+    if (cases[i].end) form.ends = &cases[i].end;
     Conversation *conversation;
     Failure failure = {0};
     CHECK(!conversation_new(arena, tokenizer, &form, &conversation, &failure) &&
@@ -159,7 +165,7 @@ static void test_bad_templates(const Tokenizer *tokenizer, Arena *arena) {
 // The template's own words are learned with the rows': "assistant\n" takes few tokens.
 static void test_training_texts(void) {
   TokenizerTrainer *trainer = tokenizer_trainer_new();
-  Turn turn = {"what is it?", "a bag"};
+  Turn turn = {"what is it?", "a bag", 0};
   Row row = {.turns = &turn, .turn_count = 1};
   for (int i = 0; i < 3; i++) conversation_add_texts(&chat, &row, trainer);
   Tokenizer *tokenizer;

@@ -254,8 +254,8 @@ static void test_recipe(void) {
     CHECK(template->image_tokens == 64 && !strcmp(template->image_token, "<image>"), "%d",
           template->image_tokens);
     CHECK(template->special_count == 3 && !strcmp(template->specials[0], "<|im_end|>"), "specials");
-    CHECK(!strcmp(template->end_token, "<|im_end|>") && strstr(template->turn, "{prompt}") &&
-              template->caption,
+    CHECK(template->end_count == 1 && !strcmp(template->ends[0], "<|im_end|>") &&
+              strstr(template->turn, "{prompt}") && template->caption,
           "texts");
     CHECK(preprocess->channels == 3 && preprocess->height == 64 && preprocess->width == 64, "size");
     CHECK(preprocess->resize == RESIZE_SHORTEST && preprocess->resample == RESAMPLE_BICUBIC, "resize");

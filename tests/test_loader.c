@@ -15,7 +15,8 @@ static const char *const specials[] = {"<|end|>", "<image>"};
 static const Template form = {.turn = "<image>\n{prompt}:{answer}<|end|>",
                               .image_token = "<image>",
                               .image_tokens = 3,
-                              .end_token = "<|end|>",
+                              .ends = specials,
+                              .end_count = 1,
                               .specials = specials,
                               .special_count = 2};
 static const Preprocess recipe = {.channels = 1,
@@ -35,6 +36,11 @@ static void write_data(Arena *arena) {
   for (int i = 0; i < PICTURES; i++) memset(idx + 16 + i * SIDE * SIDE, i + 1, SIDE * SIDE);
   CHECK(file_replace(arena_print(arena, "%s/p.idx", folder), idx, size, &failure), "%s", failure.message);
   const char *texts = "{\"text\":\"abcdefghij\"}\n{\"text\":\"\"}";
+  const char *several =
+      "{\"image\":[\"p.idx#3\",\"p.idx#5\"],\"prompt\":\"q\",\"answer\":\"a\"}\n"
+      "{\"prompt\":\"q\",\"answer\":\"a\"}\n"
+      "{\"turns\":[{\"prompt\":\"q\",\"answer\":\"a\"},{\"image\":\"p.idx#7\",\"prompt\":\"q\","
+      "\"answer\":\"a\"}]}\n";
   Text rows = {0}, bad = {0}, worse = {0};
   for (int i = 0; i < PICTURES; i++) {
     const char *answer = "abcdefghijklmnopqrst";
@@ -47,7 +53,8 @@ static void write_data(Arena *arena) {
   CHECK(file_replace(arena_print(arena, "%s/rows.jsonl", folder), rows.bytes, rows.length, &failure) &&
             file_replace(arena_print(arena, "%s/bad.jsonl", folder), bad.bytes, bad.length, &failure) &&
             file_replace(arena_print(arena, "%s/worse.jsonl", folder), worse.bytes, worse.length, &failure) &&
-            file_replace(arena_print(arena, "%s/text.jsonl", folder), texts, strlen(texts), &failure),
+            file_replace(arena_print(arena, "%s/text.jsonl", folder), texts, strlen(texts), &failure) &&
+            file_replace(arena_print(arena, "%s/several.jsonl", folder), several, strlen(several), &failure),
         "%s", failure.message);
   text_free(&rows);
   text_free(&bad);
@@ -277,6 +284,38 @@ static void test_texts(const Conversation *conversation, const Tokenizer *tokeni
   dataset_close(set.dataset);
 }
 
+// Up to two pictures a sample, in one turn or several.
+static void test_several_pictures(const Conversation *conversation) {
+  static const int expected[3][2] = {{3, 5}, {-1, -1}, {7, -1}};
+  Set set = open_set("several", conversation);
+  set.options.training = false;
+  set.options.pictures = 2;
+  Loader *loader = open_loader(&set.options, 0);
+  Batch *batch = next(loader);
+  int32_t image = conversation_image(conversation);
+  CHECK(batch && batch->rows == 3 && batch->pictures == 2 && loader_pictures(loader) == 3, "rows");
+  for (int i = 0; batch && i < batch->rows; i++) {
+    int places = 0, shown = 0;
+    for (int t = 0; t < batch->length; t++) places += batch->ids[i * batch->length + t] == image;
+    for (int p = 0; p < 2; p++) {
+      const float *picture = batch->picture + (size_t)(i * 2 + p) * SIDE * SIDE;
+      float byte = expected[i][p] < 0 ? 0 : (float)((double)(expected[i][p] + 1) * recipe.scale);
+      CHECK(picture[0] == byte && picture[SIDE * SIDE - 1] == byte, "row %d, picture %d", i, p);
+      CHECK((batch->image[i * 2 + p] >= 0) == (expected[i][p] >= 0), "its number");
+      shown += expected[i][p] >= 0;
+    }
+    CHECK(places == shown * form.image_tokens, "row %d has %d places", i, places);
+  }
+  if (batch) loader_give_back(loader, batch);
+  loader_close(loader);
+  Failure failure;
+  set.options.pictures = 0;
+  CHECK(!loader_open(&set.options, 0, &loader, &failure) &&
+            strstr(failure.message, "several.jsonl:1: the row shows 2 pictures, but the model looks at 1"),
+        "%s", failure.message);
+  dataset_close(set.dataset);
+}
+
 static void measure(const Conversation *conversation) {
   Set set = open_set("rows", conversation);
   set.options.batch = 64;
@@ -308,6 +347,7 @@ int main(void) {
   test_resume(conversation);
   test_bad_pictures(conversation);
   test_texts(conversation, tokenizer);
+  test_several_pictures(conversation);
   measure(conversation);
   tokenizer_trainer_free(trainer);
   tokenizer_free(tokenizer);

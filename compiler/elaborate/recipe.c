@@ -310,6 +310,45 @@ static const char *setting_string(Elaborator *elaborator, const Ast *setting, si
   return NULL;
 }
 
+static const char *only_string(Elaborator *elaborator, const Ast *setting, size_t most) {
+  if (setting->count > most)
+    error_at(elaborator->diagnostics, setting->list[most]->span, "`%s` takes no more than %zu", setting->text,
+             most);
+  return setting_string(elaborator, setting, 0);
+}
+
+static const char *const *setting_strings(Elaborator *elaborator, const Ast *setting, size_t *count) {
+  const char **strings = ARENA_ARRAY(elaborator->arena, const char *, setting->count + 1);
+  for (size_t i = 0; i < setting->count; i++) strings[i] = setting_string(elaborator, setting, i);
+  if (!setting->count) setting_string(elaborator, setting, 0);
+  *count = setting->count;
+  return strings;
+}
+
+static void read_template(Elaborator *elaborator, Scope *scope, const Ast *setting, Template *template) {
+  const char *name = setting->text;
+  if (!strcmp(name, "turn")) {
+    template->turn = only_string(elaborator, setting, 1);
+  } else if (!strcmp(name, "caption")) {
+    template->caption = only_string(elaborator, setting, 1);
+  } else if (!strcmp(name, "begin")) {
+    template->begin = only_string(elaborator, setting, 1);
+  } else if (!strcmp(name, "system")) {
+    template->system = only_string(elaborator, setting, 2);
+    if (setting->count > 1) template->system_text = setting_string(elaborator, setting, 1);
+  } else if (!strcmp(name, "end")) {
+    template->ends = setting_strings(elaborator, setting, &template->end_count);
+  } else if (!strcmp(name, "picture")) {
+    template->image_token = only_string(elaborator, setting, 2);
+    if (setting->count == 2)
+      read_whole(elaborator, scope, setting->list[1], 1 << 20, &template->image_tokens);
+  } else if (!strcmp(name, "specials")) {
+    template->specials = setting_strings(elaborator, setting, &template->special_count);
+  } else {
+    unknown_setting(elaborator, setting, "begin, system, turn, caption, end, picture and specials");
+  }
+}
+
 const Template *model_template(Model *model) {
   Elaborator *elaborator = &model->elaborator;
   const Ast *ast = find_declaration(model, AST_TEMPLATE, NULL);
@@ -317,27 +356,8 @@ const Template *model_template(Model *model) {
   if (!ast) return NULL;
   Template *template = ARENA_NEW(elaborator->arena, Template);
   template->image_token = "<image>";
-  for (size_t i = 0; i < ast->count; i++) {
-    const Ast *setting = ast->list[i];
-    if (!strcmp(setting->text, "turn")) {
-      template->turn = setting_string(elaborator, setting, 0);
-    } else if (!strcmp(setting->text, "caption")) {
-      template->caption = setting_string(elaborator, setting, 0);
-    } else if (!strcmp(setting->text, "end")) {
-      template->end_token = setting_string(elaborator, setting, 0);
-    } else if (!strcmp(setting->text, "picture")) {
-      template->image_token = setting_string(elaborator, setting, 0);
-      if (setting->count == 2)
-        read_whole(elaborator, file_scope(model), setting->list[1], 1 << 20, &template->image_tokens);
-    } else if (!strcmp(setting->text, "specials")) {
-      const char **specials = ARENA_ARRAY(elaborator->arena, const char *, setting->count);
-      for (size_t j = 0; j < setting->count; j++) specials[j] = setting_string(elaborator, setting, j);
-      template->specials = specials;
-      template->special_count = setting->count;
-    } else {
-      unknown_setting(elaborator, setting, "turn, caption, end, picture and specials");
-    }
-  }
+  for (size_t i = 0; i < ast->count; i++)
+    read_template(elaborator, file_scope(model), ast->list[i], template);
   return elaborator->diagnostics->errors > errors ? NULL : template;
 }
 

@@ -12,6 +12,7 @@ static void check_sample(const Conversation *conversation, const Row *row, size_
   if (!conversation_encode(conversation, row, "fuzzed", length, arena, &sample, &failure)) return;
   if (sample.count > length) abort();
   if (sample.count && sample.supervised[sample.count - 1]) abort();
+  if (row->image_count != 1) return;
   for (size_t i = 0; i < sample.count; i++) // no picture is cut: its last token is there
     if (sample.ids[i] == 1 && i + 1 == sample.count && (i < 2 || sample.ids[i - 2] != 1)) abort();
 }
@@ -22,7 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
                                 .caption = "<image>{answer}<|end|>",
                                 .image_token = "<image>",
                                 .image_tokens = 3,
-                                .end_token = "<|end|>",
+                                .ends = specials,
+                                .end_count = 1,
                                 .specials = specials,
                                 .special_count = 2};
   Arena *arena = arena_new();
