@@ -218,8 +218,8 @@ static bool train_tokenizer(Job *job, const Template *form, const Stage *stage, 
                                        &job->tokenizer, &job->failure);
   tokenizer_trainer_free(trainer);
   if (good)
-    fprintf(stderr, "tokenizer: %d tokens, trained on %s/%s.jsonl\n", tokenizer_count(job->tokenizer),
-            job->options->data, stage->data);
+    fprintf(stderr, "tokenizer: %d tokens, trained on %s\n", tokenizer_count(job->tokenizer),
+            dataset_find(job->arena, job->options->data, stage->data));
   return good;
 }
 

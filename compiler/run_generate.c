@@ -54,7 +54,7 @@ static bool evaluate(Job *job, volatile sig_atomic_t *stop) {
   evaluate.generator = generator;
   evaluate.tokenizer = job->tokenizer;
   const Stage *stage = good ? compiler_stage(job->compiler) : NULL;
-  const char *training = stage ? arena_print(job->arena, "%s/%s.jsonl", options->data, stage->data) : NULL;
+  const char *training = stage ? dataset_find(job->arena, options->data, stage->data) : NULL;
   if (training && file_exists(training)) evaluate.training = stage->data;
   good = good && evaluate_run(&evaluate, &result, &report, &job->failure);
   if (good) {

@@ -62,7 +62,7 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
       stage->accumulate > 1 && unit ? compiler_program(job->compiler, PROGRAM_APPLY) : NULL;
   if (!unit || !unit->compiled || (stage->accumulate > 1 && !apply)) return job_report(job);
   // What --data and --from name is looked at first: a wrong path leaves no folder behind.
-  const char *rows = arena_print(job->arena, "%s/%s.jsonl", options->data, stage->data);
+  const char *rows = dataset_find(job->arena, options->data, stage->data);
   if (!file_exists(rows))
     return fail(&job->failure, "%s: there is no such file; stage `%s` reads it", rows, stage->name);
   if (!prepare_folder(job, stage, false)) return false;

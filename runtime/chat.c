@@ -93,7 +93,7 @@ typedef struct Timing {
 // Prints what has come since the answer had `before` bytes; not the blanks that the template has before it.
 static void print_new(const Chat *chat, const Text *answer, size_t before) {
   const char *all = text_string(answer);
-  size_t blanks = (size_t)(conversation_answer(chat->conversation, all) - all);
+  size_t blanks = conversation_blanks(chat->conversation, all);
   fputs(all + (before > blanks ? before : blanks), chat->options->out);
   fflush(chat->options->out);
 }
@@ -130,8 +130,7 @@ static bool answer_prompt(Chat *chat, const Ids *prompt, const char **given, Fai
   bool good = feed_prompt(chat, prompt, failure) && stream_answer(chat, &answer, &timing, failure);
   if (good) {
     double rate = timing.tokens > 1 ? (double)(timing.tokens - 1) / (timing.end - timing.first) : 0;
-    const char *text = conversation_answer(chat->conversation, text_string(&answer));
-    *given = arena_copy(chat->arena, text, strlen(text));
+    *given = conversation_answer(chat->conversation, text_string(&answer), chat->arena);
     fprintf(chat->options->messages,
             "[%zu prompt tokens, first token after %.0f ms, %" PRId64 " tokens, %.0f tokens/s]\n",
             prompt->count, 1e3 * (timing.first - timing.asked), timing.tokens, rate);

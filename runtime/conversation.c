@@ -292,12 +292,28 @@ void conversation_caption_prompt(const Conversation *conversation, Ids *ids) {
   give_ids(&writing, ids);
 }
 
-const char *conversation_answer(const Conversation *conversation, const char *generated) {
+static size_t find_answer(const Form *form) {
+  size_t at = 0;
+  while (at < form->count && form->parts[at].kind != PART_ANSWER) at++;
+  return at;
+}
+
+size_t conversation_blanks(const Conversation *conversation, const char *generated) {
   const Form *form = &conversation->turn;
-  for (size_t i = 0; i < form->count; i++)
-    for (size_t j = 0; form->parts[i].kind == PART_ANSWER && j < form->parts[i].length; j++)
-      generated += *generated == ' ';
-  return generated;
+  size_t answer = find_answer(form), blanks = 0;
+  while (answer < form->count && blanks < form->parts[answer].length && generated[blanks] == ' ') blanks++;
+  return blanks;
+}
+
+const char *conversation_answer(const Conversation *conversation, const char *generated, Arena *arena) {
+  const Form *form = &conversation->turn;
+  size_t after = find_answer(form) + 1;
+  generated += conversation_blanks(conversation, generated);
+  size_t length = strlen(generated);
+  const Part *tail = after < form->count && form->parts[after].kind == PART_TEXT ? &form->parts[after] : NULL;
+  if (tail && tail->length <= length && !memcmp(generated + length - tail->length, tail->text, tail->length))
+    length -= tail->length;
+  return arena_copy(arena, generated, length);
 }
 
 // ---- training a tokenizer -----------------------------------------------------------------------

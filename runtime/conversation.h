@@ -46,8 +46,11 @@ void conversation_prompt(const Conversation *conversation, const char *system, c
                          int turn_count, Ids *ids);
 void conversation_caption_prompt(const Conversation *conversation,
                                  Ids *ids); // Template.caption up to {answer}, with one picture
-// An answer as generated, without the blanks that the template has before it.
-const char *conversation_answer(const Conversation *conversation, const char *generated);
+// How many blanks a generated answer begins with that are the template's, not the answer's.
+size_t conversation_blanks(const Conversation *conversation, const char *generated);
+// An answer as generated, without these blanks and without what the template has between an answer and its
+// end token (Llama-2: "{answer} </s>"), where it was generated. A copy.
+const char *conversation_answer(const Conversation *conversation, const char *generated, Arena *arena);
 bool conversation_takes_system(const Conversation *conversation); // the template has a place for it
 bool conversation_has_turns(const Conversation *conversation);    // else it has captions alone
 

@@ -98,16 +98,20 @@ static bool find_lines(Dataset *dataset, Failure *failure) {
   return dataset->count > 0 || fail(failure, "%s: has no rows", dataset->path);
 }
 
+const char *dataset_find(Arena *arena, const char *folder, const char *name) {
+  const char *lines = arena_print(arena, "%s/%s.jsonl", folder, name),
+             *array = arena_print(arena, "%s/%s.json", folder, name);
+  return !file_exists(lines) && file_exists(array) ? array : lines;
+}
+
 bool dataset_open(const char *folder, const char *name, Dataset **out, Failure *failure) {
   Arena *arena = arena_new();
   Dataset *dataset = ARENA_NEW(arena, Dataset);
   *dataset = (Dataset){.arena = arena,
                        .folder = arena_copy(arena, folder, strlen(folder)),
-                       .path = arena_print(arena, "%s/%s.jsonl", folder, name)};
+                       .path = dataset_find(arena, folder, name)};
   *out = dataset;
-  const char *array = arena_print(arena, "%s/%s.json", folder, name);
-  bool is_array = !file_exists(dataset->path) && file_exists(array);
-  if (is_array) dataset->path = array;
+  bool is_array = !strcmp(strrchr(dataset->path, '.'), ".json");
   if (file_map(dataset->path, &dataset->mapping, failure) &&
       (is_array ? find_elements(dataset, failure) : find_lines(dataset, failure)))
     return true;

@@ -52,6 +52,8 @@ typedef struct Dataset Dataset;
 
 enum { DATASET_MAX_LINE = 16 << 20 }; // bytes
 
+// DIR/<name>.jsonl; DIR/<name>.json where only that exists.
+const char *dataset_find(Arena *arena, const char *folder, const char *name);
 // Maps DIR/<name>.jsonl, or DIR/<name>.json where that is missing, and finds its rows (empty lines do not
 // count). Fails when there is none.
 bool dataset_open(const char *folder, const char *name, Dataset **out, Failure *failure);

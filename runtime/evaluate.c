@@ -197,8 +197,8 @@ static bool ask(Evaluation *evaluation, Group *group, Failure *failure) {
   for (int i = 0; i < group->count; i++) {
     Question *question = group->questions[i];
     tokenizer_decode_end(&group->decoders[i], &group->answers[i]);
-    const char *given = conversation_answer(evaluation->conversation, text_string(&group->answers[i]));
-    question->given = arena_copy(evaluation->arena, given, strlen(given));
+    question->given =
+        conversation_answer(evaluation->conversation, text_string(&group->answers[i]), evaluation->arena);
     question->right = !strcmp(question->given, question->turn->answer);
     text_free(&group->answers[i]);
   }

@@ -38,8 +38,8 @@ typedef struct Template {
   const char *begin;       // before a sample's first token of any kind: "<s>"; NULL: none
   const char *system;      // "<|im_start|>system\n{system}<|im_end|>\n"; NULL: nothing is said to the model
   const char *system_text; // what {system} is where nobody says otherwise; NULL: nothing
-  // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n". Where it has
-  // {system}, `system` stands there in the first turn, else before the first turn.
+  // "<|im_start|>user\n<image>\n{prompt}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n". Where it
+  // has {system}, `system` stands there in the first turn, else before the first turn.
   const char *turn;
   const char *caption;     // how a row with a caption alone reads: "<image>{answer}<|im_end|>"; NULL: none
   const char *image_token; // "<image>"; repeated `image_tokens` times in the ids

@@ -181,17 +181,23 @@ static void test_captions(const Setting *settings, const Tokenizer *tokenizer, A
         "%s", failure.message);
 }
 
-static void test_ends(const Setting *settings, const Tokenizer *tokenizer) {
-  const Conversation *chatml = find(settings, "chatml"), *vicuna = find(settings, "vicuna");
+static void test_ends(const Setting *settings, const Tokenizer *tokenizer, Arena *arena) {
+  const Conversation *chatml = find(settings, "chatml");
   int32_t end = tokenizer_find(tokenizer, "<|im_end|>"),
           text_end = tokenizer_find(tokenizer, "<|endoftext|>");
   CHECK(conversation_ends(chatml, end) && conversation_ends(chatml, text_end) &&
             !conversation_ends(chatml, tokenizer_find(tokenizer, "</s>")) &&
             conversation_padding(chatml) == end,
         "chatml's end tokens");
-  CHECK(!strcmp(conversation_answer(vicuna, "  x"), " x") && !strcmp(conversation_answer(vicuna, "x"), "x") &&
-            !*conversation_answer(vicuna, "") && !strcmp(conversation_answer(chatml, " x"), " x"),
-        "the blank before an answer");
+  static const struct {
+    const char *name, *generated, *answer;
+  } cases[] = {{"vicuna", "  x", " x"}, {"vicuna", "x ", "x "}, {"vicuna", "", ""},
+               {"chatml", " x", " x"},  {"llama2", " x ", "x"}, {"llama2", "x", "x"},
+               {"llama2", "  ", ""},    {"plain", " x\n", "x"}, {"llama2", " ", ""}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const char *answer = conversation_answer(find(settings, cases[i].name), cases[i].generated, arena);
+    CHECK(!strcmp(answer, cases[i].answer), "case %zu: \"%s\"", i, answer);
+  }
   CHECK(conversation_takes_system(chatml) && !conversation_takes_system(find(settings, "plain")), "system");
 }
 
@@ -215,7 +221,7 @@ int main(void) {
     test_published(settings, tokenizer, arena);
     test_rows(settings, tokenizer, arena);
     test_captions(settings, tokenizer, arena);
-    test_ends(settings, tokenizer);
+    test_ends(settings, tokenizer, arena);
   }
   for (int i = 0; i < TEMPLATE_COUNT; i++) session_close(&settings[i].session);
   tokenizer_free(tokenizer);
