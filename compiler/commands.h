@@ -14,6 +14,7 @@
 int run_compile(const Options *options);
 int run_draw(const Options *options);
 int run_plot(const Options *options);
+int run_tokenizer(const Options *options);
 int run_train(const Options *options, volatile sig_atomic_t *stop);
 int run_eval(const Options *options, volatile sig_atomic_t *stop);
 int run_chat(const Options *options, volatile sig_atomic_t *stop);

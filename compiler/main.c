@@ -52,6 +52,7 @@ static int run_command(const Options *options) {
   case COMMAND_CHECK: return run_check(options);
   case COMMAND_DRAW: return run_draw(options);
   case COMMAND_PLOT: return run_plot(options);
+  case COMMAND_TOKENIZER: return run_tokenizer(options);
   case COMMAND_EXPORT: return run_export(options);
   default: return run_compile(options);
   }

@@ -1,6 +1,8 @@
 // Reading the command line by one table.
 #include "compiler/options.h"
 
+#include "runtime/tokenizer/tokenizer.h"
+
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -17,9 +19,10 @@ enum {
   K = 1 << COMMAND_CHECK,
   D = 1 << COMMAND_DRAW,
   P = 1 << COMMAND_PLOT,
+  V = 1 << COMMAND_TOKENIZER,
   X = 1 << COMMAND_EXPORT,
   MODELS = C | T | E | H | K | D | X,
-  ALL = MODELS | P,
+  ALL = MODELS | P | V,
   RUN = T | E | H | K
 };
 
@@ -52,7 +55,7 @@ static const Flag flags[] = {
      "positions: for tables, or the longest sample"},
     {"emit", 0, C, FLAG_TEXT, AT(emit), 0, 0, 0, "FORM",
      "print a form: ast graph grad fused kernels memory llvm asm c cuda ptx cubin dot svg"},
-    {"output", 'o', C | D | P | X, FLAG_TEXT, AT(output), 0, 0, 0, "FILE",
+    {"output", 'o', C | D | P | X | V, FLAG_TEXT, AT(output), 0, 0, 0, "FILE",
      "write there; a folder gets one file per kernel"},
     {"kernel", 0, C, FLAG_TEXT, AT(kernel), 0, 0, 0, "NAME", "only kernels whose name holds NAME"},
     {"explain", 0, C, FLAG_TEXT, AT(explain), 0, 0, 0, "TOPIC", "fusion: why each value stays in memory"},
@@ -102,6 +105,9 @@ static const Flag flags[] = {
     {"top-p", 0, H, FLAG_REAL, AT(top_p), 0, 0, 1, "X",
      "sample from the likeliest that hold X of the probability"},
     {"max-tokens", 0, E | H, FLAG_WHOLE, AT(max_tokens), 0, 1, 1 << 20, "N", "longest answer (default: 128)"},
+    {"vocabulary", 0, V, FLAG_WHOLE, AT(vocabulary), 0, 256, TOKENIZER_MAX_TOKENS, "N", "tokens in all"},
+    {"special", 0, V, FLAG_LIST, AT(specials), AT(special_count), 0, 0, "TOKEN",
+     "a special token; they get the first ids, in order"},
 };
 enum { FLAG_COUNT = sizeof flags / sizeof *flags };
 
@@ -118,6 +124,8 @@ static const struct CommandRow {
     [COMMAND_PLOT] = {"plot", "RUN... [-o FILE.svg]", "loss curves of runs as SVG"},
     [COMMAND_EXPORT] = {"export", "MODEL.vlm --weights RUN [--as NAME] -o FILE",
                         "write weights under the names that others know them by"},
+    [COMMAND_TOKENIZER] = {"tokenizer", "train --vocabulary N [--special TOKEN]... -o FILE.json FILE...",
+                           "learn a vocabulary from texts or rows of data sets (.jsonl)"},
     [COMMAND_DRAW] = {"draw", "MODEL.vlm [-o FILE.svg]",
                       "the architecture as SVG: blocks, shapes, what is frozen"},
 };
@@ -206,7 +214,10 @@ bool options_read(int count, char **words, Options *options, Failure *failure) {
     else if (!plain && words[at][0] == '-' && words[at][1]) {
       if (!read_flag(count, words, &at, options, failure)) return false;
     } else {
-      bool room = options->more_count < (options->command == COMMAND_PLOT ? OPTIONS_MAX_LIST : 1);
+      bool many = options->command == COMMAND_PLOT || options->command == COMMAND_TOKENIZER;
+      bool room = options->more_count < (many ? OPTIONS_MAX_LIST : 1);
+      if (!room && many)
+        return fail(failure, "more than %d files, the last `%.200s`", OPTIONS_MAX_LIST, words[at]);
       if (!room) return fail(failure, "one model file is expected, found also `%.200s`", words[at]);
       if (!options->model) options->model = words[at];
       options->more[options->more_count++] = words[at];

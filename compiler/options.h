@@ -17,6 +17,7 @@ typedef enum Command {
   COMMAND_CHECK,
   COMMAND_DRAW,
   COMMAND_PLOT,
+  COMMAND_TOKENIZER,
   COMMAND_EXPORT,
   COMMAND_COUNT
 } Command;
@@ -26,7 +27,7 @@ enum { OPTIONS_MAX_LIST = 64 };
 typedef struct Options {
   Command command;
   const char *model;                  // the first word that is no option
-  const char *more[OPTIONS_MAX_LIST]; // plot: all such words
+  const char *more[OPTIONS_MAX_LIST]; // plot, tokenizer: all such words
   int more_count;
   bool help, version, list_passes, list_ops;
   // compiling
@@ -53,6 +54,10 @@ typedef struct Options {
   const char *prompt, *system;
   double temperature, top_p;
   int64_t top_k, max_tokens, limit;
+  // tokenizer
+  int64_t vocabulary;
+  const char *specials[OPTIONS_MAX_LIST];
+  int special_count;
 } Options;
 
 // False: a user's error, in `failure`.

@@ -176,6 +176,7 @@ typedef struct Pipeline {
 } Pipeline;
 bool tokenizer_use(Tokenizer *tokenizer, const Pipeline *pipeline, const char *place, Failure *failure);
 extern const Pipeline pipeline_gpt2, pipeline_clip, pipeline_llama;
+extern const Pipeline pipeline_llama_bare; // without a space before the text
 
 // ---- readers ------------------------------------------------------------------------------------
 // Each fills a new tokenizer whose tables are still to be built.

@@ -33,6 +33,12 @@ const Pipeline pipeline_llama = {
     "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
     "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"};
 
+const Pipeline pipeline_llama_bare = {
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"▁\"}", NULL,
+    "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"▁\"},\"content\":"
+    "\" \"},"
+    "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}"};
+
 static const char *type_of(const json_t *part) {
   const char *type = json_string_value(json_object_get(part, "type"));
   return type ? type : "(no type)";

@@ -1,7 +1,233 @@
+// The vocabulary inside a GGUF file -> Tokenizer, by its metadata:
+//
+//   tokenizer.ggml.model       gpt2: byte-level; llama: SentencePiece's pieces
+//   tokenizer.ggml.pre         gpt2: how text is split
+//   tokenizer.ggml.tokens, token_type, merges (gpt2), scores (llama)
+//   tokenizer.ggml.bos_token_id, eos_token_id, add_bos_token, add_eos_token, add_space_prefix
+#include <stdlib.h>
+#include <string.h>
+
 #include "runtime/tokenizer/parts.h"
-// GGUF
+#include "runtime/weights/gguf.h"
+
+#define KEY(name) "tokenizer.ggml." name
+#define REGEX(pattern)                                                                                       \
+  "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" pattern "\"},\"behavior\":\"Isolated\",\"invert\":false},"
+#define DIGITS "{\"type\":\"Digits\",\"individual_digits\":true},"
+#define STEPS(steps, last_splits)                                                                            \
+  "{\"type\":\"Sequence\",\"pretokenizers\":[" steps                                                         \
+  "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":" last_splits      \
+  "}]}"
+// The pattern of GPT-4 and its descendants, who differ in how many digits stay together.
+#define WORDS(digits)                                                                                        \
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits                             \
+  "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define NFC "{\"type\":\"NFC\"}"
+
+typedef struct Kind {
+  const char *pre, *normalizer, *pre_tokenizer;
+  bool whole_words;
+} Kind;
+
+static const char gpt2_steps[] = STEPS("", "true");
+static const char digit_steps[] = STEPS(DIGITS, "true");
+static const char qwen2_steps[] = STEPS(REGEX(WORDS("\\\\p{N}")), "false");
+static const char llama3_steps[] = STEPS(REGEX(WORDS("\\\\p{N}{1,3}")), "false");
+static const char deepseek_coder_steps[] =
+    STEPS(REGEX("[\\\\r\\\\n]") REGEX("\\\\s?\\\\p{L}+") REGEX("\\\\s?\\\\p{P}+")
+              REGEX("[一-龥ࠀ-一가-퟿]+") DIGITS,
+          "false");
+
+static const Kind kinds[] = {{"gpt-2", NULL, gpt2_steps, false},
+                             {"gpt2", NULL, gpt2_steps, false},
+                             {"phi-2", NULL, gpt2_steps, false},
+                             {"jais", NULL, gpt2_steps, false},
+                             {"mpt", NULL, gpt2_steps, false},
+                             {"olmo", NULL, gpt2_steps, false},
+                             {"roberta-bpe", NULL, gpt2_steps, false},
+                             {"starcoder", NULL, digit_steps, false},
+                             {"refact", NULL, digit_steps, false},
+                             {"command-r", NULL, digit_steps, false},
+                             {"smollm", NULL, digit_steps, false},
+                             {"codeshell", NULL, digit_steps, false},
+                             {"exaone", NULL, digit_steps, false},
+                             {"qwen2", NFC, qwen2_steps, false},
+                             {"deepseek-r1-qwen", NULL, qwen2_steps, false},
+                             {"megrez", NULL, qwen2_steps, false},
+                             {"stablelm2", NULL, qwen2_steps, false},
+                             {"hunyuan", NULL, qwen2_steps, false},
+                             {"llama-bpe", NULL, llama3_steps, true},
+                             {"llama3", NULL, llama3_steps, true},
+                             {"llama-v3", NULL, llama3_steps, true},
+                             {"smaug-bpe", NULL, llama3_steps, false},
+                             {"dbrx", NULL, llama3_steps, false},
+                             {"deepseek-coder", NULL, deepseek_coder_steps, false}};
+
+typedef struct Reading {
+  Tokenizer *tokenizer;
+  const Gguf *file;
+  const GgufString *tokens;
+  size_t count;
+  const GgufValue *types; // NULL: all are normal
+  const char *place;
+  Failure *failure;
+} Reading;
+
+static bool equals(GgufString string, const char *text) {
+  return string.length == strlen(text) && !memcmp(string.bytes, text, string.length);
+}
+
+static PieceKind kind_of(const Reading *reading, size_t id) {
+  int64_t kind = reading->types ? gguf_integer(reading->types, id) : PIECE_NORMAL;
+  return kind >= PIECE_NORMAL && kind <= PIECE_BYTE ? (PieceKind)kind : (PieceKind)0;
+}
+
+static bool read_tokens(Reading *reading) {
+  if (!gguf_get_strings(reading->file, KEY("tokens"), &reading->tokens, &reading->count, reading->failure))
+    return false;
+  if (!reading->count || reading->count > TOKENIZER_MAX_TOKENS)
+    return fail(reading->failure, "%s: has %zu tokens, expected 1 to %d", reading->place, reading->count,
+                TOKENIZER_MAX_TOKENS);
+  const GgufValue *types = gguf_find(reading->file, KEY("token_type"));
+  if (types && (!gguf_get_numbers(reading->file, KEY("token_type"), &reading->types, reading->failure) ||
+                types->count != reading->count))
+    return types->count == reading->count || fail(reading->failure, "%s: has %zu tokens, but types of %zu",
+                                                  reading->place, reading->count, types->count);
+  return true;
+}
+
+// A flag that may be absent.
+static bool flag(const Reading *reading, const char *key, bool absent, bool *out) {
+  *out = absent;
+  return !gguf_find(reading->file, key) || gguf_get_bool(reading->file, key, out, reading->failure);
+}
+
+// What stands before or after every text, where the file asks for it.
+static bool read_border(const Reading *reading, const char *add, bool absent, const char *key, int32_t **ids,
+                        size_t *count) {
+  bool wanted;
+  int64_t id;
+  if (!flag(reading, add, absent, &wanted)) return false;
+  if (!wanted || !gguf_find(reading->file, key)) return true;
+  if (!gguf_get_integer(reading->file, key, &id, reading->failure)) return false;
+  if (id < 0 || (size_t)id >= reading->count)
+    return fail(reading->failure, "%s: %s is %lld, but there are %zu tokens", reading->place, key,
+                (long long)id, reading->count);
+  *ids = ARENA_ARRAY(reading->tokenizer->arena, int32_t, 1);
+  **ids = (int32_t)id;
+  *count = 1;
+  return true;
+}
+
+static bool read_borders(const Reading *reading, bool begins) {
+  Tokenizer *tokenizer = reading->tokenizer;
+  return read_border(reading, KEY("add_bos_token"), begins, KEY("bos_token_id"), &tokenizer->before,
+                     &tokenizer->before_count) &&
+         read_border(reading, KEY("add_eos_token"), false, KEY("eos_token_id"), &tokenizer->after,
+                     &tokenizer->after_count);
+}
+
+// SentencePiece.
+
+static bool read_pieces(const Reading *reading) {
+  const GgufValue *scores;
+  bool prefix;
+  Piece *pieces;
+  if (!gguf_get_numbers(reading->file, KEY("scores"), &scores, reading->failure)) return false;
+  if (scores->count != reading->count)
+    return fail(reading->failure, "%s: has %zu tokens, but scores of %zu", reading->place, reading->count,
+                scores->count);
+  if (!flag(reading, KEY("add_space_prefix"), true, &prefix)) return false;
+  if (!(pieces = calloc(reading->count, sizeof *pieces))) die("out of memory");
+  for (size_t i = 0; i < reading->count; i++) {
+    GgufString text = reading->tokens[i];
+    pieces[i] = (Piece){arena_copy(reading->tokenizer->arena, text.bytes, text.length), text.length,
+                        (float)gguf_number(scores, i), kind_of(reading, i)};
+  }
+  bool good = use_pieces(reading->tokenizer, pieces, reading->count, reading->place, reading->failure);
+  free(pieces);
+  return good &&
+         tokenizer_use(reading->tokenizer, prefix ? &pipeline_llama : &pipeline_llama_bare, reading->place,
+                       reading->failure) &&
+         read_borders(reading, true);
+}
+
+// Byte-level.
+
+// Control tokens are special; tokens that users defined are found in every text. Where two are spelled alike,
+// the second is never used.
+static bool add_tokens(const Reading *reading) {
+  Tokenizer *tokenizer = reading->tokenizer;
+  tokenizer->count = (int32_t)reading->count;
+  tokenizer->tokens = ARENA_ARRAY(tokenizer->arena, Token, reading->count);
+  for (size_t i = 0; i < reading->count; i++) {
+    GgufString text = reading->tokens[i];
+    PieceKind kind = kind_of(reading, i);
+    if (!text.length || text.length > TOKENIZER_MAX_TOKEN_BYTES || !is_text(text.bytes, text.length))
+      return fail(reading->failure, "%s: token %zu is not 1 to %d bytes of valid UTF-8", reading->place, i,
+                  TOKENIZER_MAX_TOKEN_BYTES);
+    if (!kind)
+      return fail(reading->failure, "%s: token %zu has a type that is not 1 to 6", reading->place, i);
+    Token *token = &tokenizer->tokens[i];
+    *token =
+        (Token){.text = arena_copy(tokenizer->arena, text.bytes, text.length), .text_length = text.length};
+    token->known = kind != PIECE_UNUSED;
+    token->special = kind == PIECE_CONTROL || kind == PIECE_UNKNOWN;
+    token->added = token->special || kind == PIECE_USER;
+  }
+  return true;
+}
+
+static bool read_merges(const Reading *reading) {
+  const GgufString *lines;
+  Tokenizer *tokenizer = reading->tokenizer;
+  size_t count;
+  if (!gguf_get_strings(reading->file, KEY("merges"), &lines, &count, reading->failure)) return false;
+  if (count > TOKENIZER_MAX_TOKENS)
+    return fail(reading->failure, "%s: has %zu merges, more than the %d allowed", reading->place, count,
+                TOKENIZER_MAX_TOKENS);
+  tokenizer->merges = ARENA_ARRAY(tokenizer->arena, Merge, count);
+  tokenizer->merge_count = count;
+  for (size_t rank = 0; rank < count; rank++)
+    if (!add_merge_line(tokenizer, rank, lines[rank].bytes, lines[rank].length, reading->place,
+                        reading->failure))
+      return false;
+  return true;
+}
+
+static bool read_byte_level(const Reading *reading) {
+  GgufString pre;
+  const Kind *kind = NULL;
+  Pipeline pipeline = pipeline_gpt2;
+  if (!gguf_get_string(reading->file, KEY("pre"), &pre, reading->failure)) return false;
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (equals(pre, kinds[i].pre)) kind = &kinds[i];
+  if (!kind)
+    return fail(reading->failure, "%s: how \"%.*s\" splits text (%s) is not known", reading->place,
+                pre.length < 60 ? (int)pre.length : 60, pre.bytes, KEY("pre"));
+  pipeline.normalizer = kind->normalizer;
+  pipeline.pre_tokenizer = kind->pre_tokenizer;
+  reading->tokenizer->whole_words = kind->whole_words;
+  return add_tokens(reading) && tokenizer_index(reading->tokenizer, reading->place, reading->failure) &&
+         read_merges(reading) &&
+         tokenizer_use(reading->tokenizer, &pipeline, reading->place, reading->failure) &&
+         read_borders(reading, kind->whole_words);
+}
+
 bool read_gguf_vocabulary(Tokenizer *tokenizer, const char *bytes, size_t size, const char *place,
                           Failure *failure) {
-  (void)tokenizer, (void)bytes, (void)size;
-  return fail(failure, "%s: GGUF", place);
+  Gguf file = {0};
+  GgufString model;
+  if (!gguf_parse((const unsigned char *)bytes, size, place, &file, failure)) return false;
+  Reading reading = {.tokenizer = tokenizer, .file = &file, .place = place, .failure = failure};
+  bool good = gguf_get_string(&file, KEY("model"), &model, failure) && read_tokens(&reading);
+  if (good && equals(model, "llama"))
+    good = read_pieces(&reading);
+  else if (good && equals(model, "gpt2"))
+    good = read_byte_level(&reading);
+  else if (good)
+    good = fail(failure, "%s: the tokenizer \"%.*s\" is not supported; gpt2 and llama are", place,
+                model.length < 60 ? (int)model.length : 60, model.bytes);
+  gguf_close(&file);
+  return good;
 }

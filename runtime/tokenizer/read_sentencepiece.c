@@ -156,12 +156,8 @@ static bool use_steps(const Reading *reading) {
                "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\" \"},");
   if (reading->prefix) text_print(&text, "{\"type\":\"Prepend\",\"prepend\":\"%s\"},", space_mark);
   text_print(&text, "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"%s\"}]}", space_mark);
-  Pipeline pipeline = pipeline_llama;
+  Pipeline pipeline = reading->prefix ? pipeline_llama : pipeline_llama_bare;
   pipeline.normalizer = text.bytes;
-  if (!reading->prefix)
-    pipeline.decoder =
-        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"▁\"},"
-        "\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}";
   bool good = tokenizer_use(reading->tokenizer, &pipeline, reading->place, reading->failure);
   text_free(&text);
   return good;

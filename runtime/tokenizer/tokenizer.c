@@ -91,6 +91,10 @@ bool tokenizer_index(Tokenizer *tokenizer, const char *place, Failure *failure) 
     const Token *token = &tokenizer->tokens[id];
     if (!token->known) continue;
     uint32_t *slot = find_piece(tokenizer, token->text, token->text_length);
+    if (*slot && token->added && tokenizer->tokens[*slot - 1].added) { // the second is never used
+      tokenizer->tokens[id] = (Token){0};
+      continue;
+    }
     if (*slot)
       return fail(failure, "%s: the tokens %d and %d are both \"%.80s\"", place, (int)*slot - 1, id,
                   token->text);
