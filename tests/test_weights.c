@@ -551,6 +551,31 @@ static void test_torch(void) {
         "module");
 }
 
+// Shards of PyTorch's; the files lie beside the index under any name.
+static void test_torch_index(Arena *arena) {
+  static const char *const names[] = {"wrapped.pth", "v3.pth"};
+  const char *index = in_folder(arena, "torch/pytorch_model.bin.index.json");
+  Failure failure;
+  CHECK(folder_make(in_folder(arena, "torch"), &failure), "%s", failure.message);
+  for (int i = 0; i < 2; i++) {
+    char *bytes;
+    size_t size;
+    CHECK(file_read(arena_print(arena, "tests/fuzz/corpus/torch/%s", names[i]), 1 << 16, arena, &bytes, &size,
+                    &failure) &&
+              file_replace(arena_print(arena, "%s/torch/%s", folder, names[i]), bytes, size, &failure),
+          "%s", failure.message);
+  }
+  write_text(index, "{\"weight_map\": {\"w\": \"wrapped.pth\", \"x\": \"v3.pth\", \"u\": \"v3.pth\"}}");
+  WeightFile file;
+  CHECK(weights_open(in_folder(arena, "torch"), &file, &failure), "%s", failure.message);
+  CHECK(file.count == 3 && !strcmp(file.kind, "PyTorch") && strstr(weights_find(&file, "u")->path, "v3.pth"),
+        "%zu", file.count);
+  weights_close(&file);
+  write_shard(in_folder(arena, "torch/other"), "a", "b");
+  write_text(index, "{\"weight_map\": {\"w\": \"wrapped.pth\", \"a\": \"other\"}}");
+  CHECK(refuses(index, "is a PyTorch file among shards that are safetensors"), "mixed");
+}
+
 static void put_entry(Text *zip, Text *directory, const char *name, const char *bytes, size_t size,
                       unsigned method) {
   size_t at = zip->length;
@@ -656,6 +681,7 @@ int main(void) {
   test_gguf_writing(arena);
   test_gguf_lies();
   test_torch();
+  test_torch_index(arena);
   test_torch_lies();
   arena_free(arena);
   char command[200];

@@ -37,7 +37,7 @@ typedef struct WeightTensor {
   int rank;
   int64_t extents[WEIGHTS_MAX_RANK]; // outermost first; any may be 0
   int64_t elements;                  // their product; 1 for rank 0
-  const void *data; // row-major, little endian, aligned to 8 bytes or to a plain element's size
+  const void *data;                  // row-major, little endian, aligned for its DType where it has one
   size_t bytes;
 } WeightTensor;
 
