@@ -61,8 +61,8 @@ static const char *cache_folder(Arena *arena, const char *asked) {
 
 // A folder that holds a checkpoint, but not of a run of ours.
 static bool is_published(Job *job, const char *folder) {
-  static const char *const names[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
-                                      "pytorch_model.bin.index.json"};
+  static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                      "pytorch_model.bin", "pytorch_model.bin.index.json"};
   bool found = false;
   for (int i = 0; i < 4; i++) found |= file_exists(arena_print(job->arena, "%s/%s", folder, names[i]));
   return found && !file_exists(arena_print(job->arena, "%s/run.json", folder));
@@ -150,8 +150,7 @@ int job_close(Job *job, bool good) {
   return good ? 0 : internal ? 2 : 1;
 }
 
-// ---- --weights, --from
-// -------------------------------------------------------------------------------------
+// ---- --weights, --from ------------------------------------------------------------
 
 typedef struct From {
   const char *to, *path, *from; // [to=]path[:from]

@@ -98,6 +98,7 @@ static const Flag flags[] = {
      "picture to talk about; several where the model looks at several"},
     {"system", 0, H, FLAG_TEXT, AT(system), 0, 0, 0, "TEXT",
      "what the model is told first (default: what its template says)"},
+    {"plain", 0, H, FLAG_SET, AT(plain), 0, 0, 0, NULL, "no template: goes on with the prompt as a text"},
     {"prompt", 0, H, FLAG_TEXT, AT(prompt), 0, 0, 0, "TEXT", "one question; without it a conversation"},
     {"temperature", 0, H, FLAG_REAL, AT(temperature), 0, 0, 100, "X",
      "0 (default): always the likeliest token"},
@@ -198,7 +199,8 @@ static bool read_flag(int count, char **words, int *at, Options *options, Failur
     return set_flag(flag, NULL, options, failure);
   }
   if (!value && ++*at < count) value = words[*at];
-  if (!value || !*value)
+  bool may_be_empty = flag->field == AT(prompt) || flag->field == AT(system);
+  if (!value || (!*value && !may_be_empty))
     return fail(failure, "--%s needs a value: --%s %s", flag->name, flag->name, flag->value);
   return set_flag(flag, value, options, failure);
 }

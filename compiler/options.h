@@ -43,7 +43,7 @@ typedef struct Options {
   int from_count;
   const char *allow_missing[OPTIONS_MAX_LIST];
   int allow_count;
-  bool resume, profile, quiet;
+  bool resume, profile, quiet, plain;
   double save_every;
   double epochs; // 0: the stage's
   int64_t steps; // 0: by epochs

@@ -14,7 +14,9 @@ static bool open_generator(Job *job, Generator **generator) {
   const Options *options = job->options;
   Model *model = compiler_model(job->compiler);
   if (!model) return fail(&job->failure, "%s is not a model file", options->model);
-  if (!options->weights) return fail(&job->failure, "--weights is needed: a folder that `vlmc train` wrote, or a published checkpoint");
+  if (!options->weights)
+    return fail(&job->failure,
+                "--weights is needed: a folder that `vlmc train` wrote, or a published checkpoint");
   const Program *prefill = compiler_program(job->compiler, PROGRAM_PREFILL);
   const Program *decode = prefill ? compiler_program(job->compiler, PROGRAM_DECODE) : NULL;
   if (!decode) return job_report(job);
@@ -84,7 +86,7 @@ static bool chat(Job *job, volatile sig_atomic_t *stop) {
       .out = stdout,
       .messages = stderr,
       .stop = stop};
-  if (!open_template(job, &chat.form, &chat.preprocess)) return false;
+  if (!options->plain && !open_template(job, &chat.form, &chat.preprocess)) return false;
   bool good = open_generator(job, &generator);
   chat.generator = generator;
   chat.tokenizer = job->tokenizer;

@@ -17,7 +17,7 @@ enum { MAX_TURNS = 256 };
 typedef struct Chat {
   const ChatOptions *options;
   Arena *arena;
-  Conversation *conversation;
+  Conversation *conversation; // NULL: texts are gone on with as they stand
   Sampler sampler;
   Turn turns[MAX_TURNS];
   int turn_count;
@@ -93,9 +93,23 @@ typedef struct Timing {
 // Prints what has come since the answer had `before` bytes; not the blanks that the template has before it.
 static void print_new(const Chat *chat, const Text *answer, size_t before) {
   const char *all = text_string(answer);
-  size_t blanks = conversation_blanks(chat->conversation, all);
+  size_t blanks = chat->conversation ? conversation_blanks(chat->conversation, all) : 0;
   fputs(all + (before > blanks ? before : blanks), chat->options->out);
   fflush(chat->options->out);
+}
+
+// Is the answer complete with this token? A plain text ends where its tokenizer begins or ends one.
+static bool ends(const Chat *chat, int32_t id) {
+  const Tokenizer *tokenizer = chat->options->tokenizer;
+  const int32_t *before, *after;
+  if (chat->conversation) return conversation_ends(chat->conversation, id);
+  size_t before_count = tokenizer_before(tokenizer, &before),
+         after_count = tokenizer_after(tokenizer, &after);
+  for (size_t i = 0; i < before_count; i++)
+    if (before[i] == id) return true;
+  for (size_t i = 0; i < after_count; i++)
+    if (after[i] == id) return true;
+  return false;
 }
 
 // One token after the other until an end token, the limit, the cache's end or a signal.
@@ -106,7 +120,7 @@ static bool stream_answer(Chat *chat, Text *answer, Timing *timing, Failure *fai
   while (timing->tokens < options->max_tokens && !(options->stop && *options->stop)) {
     int32_t id = sampler_next(&chat->sampler, generator_logits(options->generator), vocabulary);
     if (!timing->tokens++) timing->first = now();
-    if (conversation_ends(chat->conversation, id) || id >= tokenizer_count(options->tokenizer)) break;
+    if (ends(chat, id) || id >= tokenizer_count(options->tokenizer)) break;
     size_t before = answer->length;
     tokenizer_decode(options->tokenizer, &decoder, id, false, answer);
     print_new(chat, answer, before);
@@ -130,7 +144,8 @@ static bool answer_prompt(Chat *chat, const Ids *prompt, const char **given, Fai
   bool good = feed_prompt(chat, prompt, failure) && stream_answer(chat, &answer, &timing, failure);
   if (good) {
     double rate = timing.tokens > 1 ? (double)(timing.tokens - 1) / (timing.end - timing.first) : 0;
-    *given = conversation_answer(chat->conversation, text_string(&answer), chat->arena);
+    if (chat->conversation)
+      *given = conversation_answer(chat->conversation, text_string(&answer), chat->arena);
     fprintf(chat->options->messages,
             "[%zu prompt tokens, first token after %.0f ms, %" PRId64 " tokens, %.0f tokens/s]\n",
             prompt->count, 1e3 * (timing.first - timing.asked), timing.tokens, rate);
@@ -139,8 +154,24 @@ static bool answer_prompt(Chat *chat, const Ids *prompt, const char **given, Fai
   return good;
 }
 
+// Goes on with a text; nothing of it is remembered.
+static bool go_on(Chat *chat, const char *text, Failure *failure) {
+  Ids prompt = {0};
+  const int32_t *before;
+  const char *given;
+  size_t count = tokenizer_before(chat->options->tokenizer, &before);
+  for (size_t i = 0; i < count; i++) ids_add(&prompt, before[i]);
+  tokenizer_encode(chat->options->tokenizer, text, strlen(text), false, &prompt);
+  bool good = prompt.count ? answer_prompt(chat, &prompt, &given, failure)
+                           : fail(failure, "there is no text to go on with");
+  ids_free(&prompt);
+  return good;
+}
+
 static bool ask(Chat *chat, const char *question, Failure *failure) {
   Ids prompt = {0};
+  if (!chat->conversation) return go_on(chat, question, failure);
+  if (!*question) return fail(failure, "the prompt is empty");
   if (!conversation_has_turns(chat->conversation))
     return fail(failure, "this model's template has captions, but no turns: it can not be asked");
   if (chat->turn_count == MAX_TURNS)
@@ -183,7 +214,9 @@ static bool command(Chat *chat, char *line) {
   FILE *messages = chat->options->messages;
   Failure failure;
   if (!strcmp(line, "/exit") || !strcmp(line, "/quit")) return false;
-  if (!strcmp(line, "/clear"))
+  if (!chat->conversation) {
+    fputs("/exit        end; all else is text to go on with\n", messages);
+  } else if (!strcmp(line, "/clear"))
     forget(chat);
   else if (!strncmp(line, "/image ", 7)) {
     if (!load_picture(chat, line + 7, &failure) ||
@@ -220,6 +253,9 @@ static bool converse(Chat *chat, Failure *failure) {
 
 static bool begin(Chat *chat, Failure *failure) {
   const ChatOptions *options = chat->options;
+  if (!options->form)
+    return (!options->system && !options->image_count) ||
+           fail(failure, "a text that is gone on with as it stands has no pictures and no --system");
   bool good = conversation_new(chat->arena, options->tokenizer, options->form, &chat->conversation, failure);
   if (good && options->system && !conversation_takes_system(chat->conversation))
     good = fail(failure, "the model's template has no `system`: it has no place for such a text");

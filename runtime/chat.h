@@ -1,4 +1,4 @@
-// Talking with a model: one answer, or a conversation with commands.
+// Talking with a model: one answer, a conversation with commands, or the continuation of a text.
 #ifndef VLMC_RUNTIME_CHAT_H
 #define VLMC_RUNTIME_CHAT_H
 
@@ -11,7 +11,7 @@
 typedef struct ChatOptions {
   Generator *generator;
   const Tokenizer *tokenizer;
-  const Template *form;
+  const Template *form; // NULL: no conversation; `prompt`, or each line of `in`, is a text to go on with
   const Preprocess *preprocess; // NULL: a text model
   Sampler sampler;
   int64_t max_tokens;
