@@ -4,6 +4,7 @@
 #include "runtime/conversation.h"
 #include "runtime/dataset.h"
 #include "runtime/files.h"
+#include "runtime/weights/gguf.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -254,10 +255,17 @@ int64_t job_vocabulary(Job *job) {
 }
 
 // In the folder of a checkpoint, or beside a file.
+// In the checkpoint's folder under one of the names that publishers use, or inside of the checkpoint.
 static const char *tokenizer_beside(Job *job, const char *checkpoint) {
-  const char *slash = is_folder(checkpoint) ? NULL : strrchr(checkpoint, '/');
-  if (is_folder(checkpoint)) return arena_print(job->arena, "%s/tokenizer.json", checkpoint);
-  return arena_print(job->arena, "%.*stokenizer.json", slash ? (int)(slash - checkpoint) + 1 : 0, checkpoint);
+  static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json"};
+  const char *slash = strrchr(checkpoint, '/'), *folder = checkpoint;
+  if (!is_folder(checkpoint))
+    folder = slash ? arena_copy(job->arena, checkpoint, (size_t)(slash - checkpoint) + 1) : ".";
+  for (int i = 0; i < 3; i++) {
+    const char *path = arena_print(job->arena, "%s/%s", folder, names[i]);
+    if (file_exists(path)) return path;
+  }
+  return gguf_recognised(checkpoint) ? checkpoint : arena_print(job->arena, "%s/%s", folder, names[0]);
 }
 
 // The tokenizer of the --from that brings the table of tokens: ids mean the same only there.

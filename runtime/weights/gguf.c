@@ -280,6 +280,14 @@ bool gguf_open(const char *path, Gguf *file, Failure *failure) {
   return false;
 }
 
+bool gguf_recognised(const char *path) {
+  char magic[4] = "";
+  FILE *file = fopen(path, "rbe");
+  bool begins = file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, "GGUF", sizeof magic);
+  if (file) fclose(file);
+  return begins;
+}
+
 void gguf_close(Gguf *file) {
   if (!file->storage) return;
   file_unmap(&file->storage->mapping);

@@ -57,7 +57,8 @@ typedef struct Gguf {
 bool gguf_open(const char *path, Gguf *file, Failure *failure);
 // The same from bytes that the caller keeps alive (`name` is used in messages).
 bool gguf_parse(const unsigned char *bytes, size_t size, const char *name, Gguf *file, Failure *failure);
-void gguf_close(Gguf *file); // accepts a zeroed one
+void gguf_close(Gguf *file);            // accepts a zeroed one
+bool gguf_recognised(const char *path); // a file that begins as one
 
 const GgufValue *gguf_find(const Gguf *file, const char *key);            // NULL: none
 const WeightTensor *gguf_find_tensor(const Gguf *file, const char *name); // NULL: none
