@@ -3,6 +3,7 @@
 #include "compiler/compile.h"
 #include "runtime/checkpoint.h"
 #include "runtime/feed.h"
+#include "runtime/files.h"
 #include "runtime/sampler.h"
 #include "runtime/weights/weights.h"
 
@@ -186,9 +187,9 @@ static double relative_error(const float *found, const float *right, size_t coun
   return sqrt(difference / norm);
 }
 
-static void check_forward(Bench *bench, const char *target) {
+static void check_forward(Bench *bench, const char *target, const char *file) {
   Session *session = open_program(bench, bench->store, PROGRAM_FORWARD);
-  if (session && load(bench, bench->store, data_file(bench, ""), bench->it->part) &&
+  if (session && load(bench, bench->store, file, bench->it->part) &&
       (!bench->it->missing || load(bench, bench->store, data_file(bench, "-vision"), "vision"))) {
     const WeightTensor *result = weights_find(&bench->expected, "result");
     float *found = arena_alloc(bench->arena, result->bytes);
@@ -196,7 +197,7 @@ static void check_forward(Bench *bench, const char *target) {
     if (feed(bench, session, ids ? ids->data : NULL, bench->length, 0) &&
         run(bench, session, "result", found, result->bytes)) {
       double error = relative_error(found, result->data, result->bytes / sizeof(float));
-      CHECK(error <= 1e-4, "%s on %s: the result is wrong by %g", bench->it->name, target, error);
+      CHECK(error <= 1e-4, "%s on %s: the result is wrong by %g", file, target, error);
     }
   }
   session_close(session);
@@ -325,7 +326,9 @@ static void check_training(Bench *bench) {
 static void test_case(const Case *it, const char *target) {
   Bench bench;
   if (bench_open(&bench, it, target) && open_expected(&bench)) {
-    check_forward(&bench, target);
+    const char *gguf = arena_print(bench.arena, "tests/parity/data/%s.gguf", it->name);
+    check_forward(&bench, target, data_file(&bench, ""));
+    if (!strcmp(target, "ref") && file_exists(gguf)) check_forward(&bench, target, gguf);
     bool whole = it->stage ? !strcmp(target, "cpu") : !strcmp(target, "ref");
     if (whole && weights_find(&bench.expected, "greedy")) check_greedy(&bench);
     if (whole && it->stage) check_training(&bench);

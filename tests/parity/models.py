@@ -1,6 +1,7 @@
 # Reference implementations at small random weights -> tests/parity/data, for tests/test_parity.c.
 #
 #   CASE.safetensors            weights, under the names and in the layouts of published checkpoints
+#   CASE.gguf                   the same as GGUF, where llama.cpp knows the architecture
 #   CASE-vision.safetensors     those of the vision encoder, where it is published by itself
 #   CASE-gradients.safetensors  of the first step of training, clipped, laid out as the weights
 #   CASE-expected.safetensors   pixels, ids, weight (of each position's target); result (logits, or features);
@@ -12,6 +13,7 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from gguf import GGUFWriter
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from transformers import LlavaConfig, LlavaForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM, Qwen3Config
@@ -177,6 +179,36 @@ def published(case, model, tensors):
     return (nanovlm_tensors(out) if case == "nanovlm" else out), vision
 
 
+# ---- GGUF, as llama.cpp's converter lays it out
+
+GGUF = {"gpt2": [("wte.", "token_embd."), ("wpe.", "position_embd."), ("ln_f.", "output_norm."), ("h.", "blk."),
+                 (".ln_1.", ".attn_norm."), (".ln_2.", ".ffn_norm."), (".attn.c_attn.", ".attn_qkv."),
+                 (".attn.c_proj.", ".attn_output."), (".mlp.c_fc.", ".ffn_up."), (".mlp.c_proj.", ".ffn_down.")],
+        "llama": [("model.embed_tokens.", "token_embd."), ("model.norm.", "output_norm."), ("lm_head.", "output."),
+                  ("model.layers.", "blk."), (".input_layernorm.", ".attn_norm."), (".post_attention_layernorm.", ".ffn_norm."),
+                  (".self_attn.q_norm.", ".attn_q_norm."), (".self_attn.k_norm.", ".attn_k_norm."),
+                  (".self_attn.o_proj.", ".attn_output."), (".self_attn.q_proj.", ".attn_q."),
+                  (".self_attn.k_proj.", ".attn_k."), (".self_attn.v_proj.", ".attn_v."), (".mlp.gate_proj.", ".ffn_gate."),
+                  (".mlp.up_proj.", ".ffn_up."), (".mlp.down_proj.", ".ffn_down.")]}
+
+
+def write_gguf(case, tensors):
+    writer = GGUFWriter(os.path.join(FOLDER, f"{case}.gguf"), "gpt2" if case == "gpt2" else "llama")
+    for name, tensor in tensors.items():
+        if case == "gpt2" and tensor.dim() == 2 and name.startswith("h."):
+            tensor = tensor.T
+        for part, heads in ("q_proj", 4), ("k_proj", 2):  # Llama's heads, rotated in pairs of neighbours
+            if case in ("llama", "smollm2") and part in name:
+                tensor = tensor.reshape(heads, 2, -1, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+        for old, new in GGUF["gpt2" if case == "gpt2" else "llama"]:
+            name = new + name[len(old):] if name.startswith(old) else name.replace(old, new) if old[0] == "." else name
+        writer.add_tensor(name, tensor.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 # ---- inputs, training, generation
 
 
@@ -291,6 +323,8 @@ def make(case, seed):
     if trained:
         expected["losses"], gradients = train(case, model, inputs)
         files["-gradients"] = published(case, model, gradients)[0]
+    if case in ("gpt2", "smollm2", "qwen2", "qwen3"):
+        write_gguf(case, weights)
     for suffix, tensors in files.items():
         if tensors:
             save_file(tensors, os.path.join(FOLDER, f"{case}{suffix}.safetensors"))

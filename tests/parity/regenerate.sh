@@ -5,6 +5,6 @@ set -e
 cd "$(dirname "$0")"
 VENV=${VENV:-../../build/parity}
 [ -x "$VENV/bin/python" ] || python3 -m venv "$VENV"
-"$VENV/bin/python" -c 'import torch, transformers, safetensors' 2>/dev/null ||
-  "$VENV/bin/pip" install --quiet torch transformers safetensors
+"$VENV/bin/python" -c 'import torch, transformers, safetensors, gguf' 2>/dev/null ||
+  "$VENV/bin/pip" install --quiet torch transformers safetensors gguf
 "$VENV/bin/python" models.py "$@"
