@@ -40,9 +40,13 @@ row() { # FIRST SECOND: both in one turn, or one in each
   fi
   printf ']}\n'
 }
+nothing() { printf '{"conversations": [' && said 'both?' nothing && printf ']}\n'; }
 { echo "["
-  for n in $(seq 0 199); do row $((n * 7 % count)) $((n * 11 / 3 % count)); echo ","; done
-  echo '{"conversations": [{"from": "human", "value": "both?"}, {"from": "gpt", "value": "nothing"}]}]'; } >"$data/pairs.json"
+  for n in $(seq 0 199); do
+    row $((n * 7 % count)) $((n * 11 / 3 % count)) && echo ,
+    [ $((n % 10)) != 0 ] || { nothing && echo ,; }
+  done
+  nothing && echo "]"; } >"$data/pairs.json"
 for n in $(seq 0 19); do
   echo "{\"image\": [\"p.idx#$((n * 3 % count))\", \"p.idx#$((n * 5 / 2 % count))\"], \"prompt\": \"both?\", \"answer\": \"$(side $((n * 3))) $(side $((n * 5 / 2)))\"}"
 done >"$data/test.jsonl"
