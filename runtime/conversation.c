@@ -39,6 +39,15 @@ static bool parse_forms(Arena *arena, const Template *form, const Spellings *spe
          form_parse(arena, form->caption, specials, image, &caption, forms.caption, failure);
 }
 
+int32_t conversation_token(const Tokenizer *tokenizer, const char *text) {
+  Ids ids = {0};
+  int32_t id = tokenizer_find(tokenizer, text);
+  if (id < 0) tokenizer_encode(tokenizer, text, strlen(text), false, &ids);
+  if (ids.count == 1) id = ids.list[0];
+  ids_free(&ids);
+  return id;
+}
+
 // The id of a special token that the template needs; -1 for NULL.
 static bool find_special(const Conversation *conversation, const char *special, int32_t *id,
                          Failure *failure) {
@@ -57,8 +66,10 @@ static bool find_specials(Conversation *conversation, Arena *arena, Failure *fai
     if (!find_special(conversation, form->ends[i], &conversation->ends[i], failure)) return false;
   if (form->image_tokens > 0 && !form->image_token)
     return fail(failure, "template: the model reads pictures, but no image token is named");
-  return form->image_tokens <= 0 ||
-         find_special(conversation, form->image_token, &conversation->image, failure);
+  if (form->image_tokens > 0)
+    conversation->image = conversation_token(conversation->tokenizer, form->image_token);
+  return form->image_tokens <= 0 || conversation->image >= 0 ||
+         fail(failure, "template: the tokenizer has no token \"%.80s\"", form->image_token);
 }
 
 // All of the tokenizer's special tokens, whether the template's `specials` list them or not.

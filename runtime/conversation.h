@@ -27,6 +27,9 @@ typedef struct Conversation Conversation; // a template, parsed and encoded once
 bool conversation_new(Arena *arena, const Tokenizer *tokenizer, const Template *form, Conversation **out,
                       Failure *failure);
 
+// The id of a special token, or of a text that is one token ("@" of minimind-v's first generation); else -1.
+int32_t conversation_token(const Tokenizer *tokenizer, const char *text);
+
 typedef struct Sample {
   int32_t *ids;        // [count]
   uint8_t *supervised; // [count]: 1 at t where the target ids[t+1] is supervised; 0 at the last

@@ -52,7 +52,7 @@ bool feed_tokens(Session *session, const Tokenizer *tokenizer, Failure *failure)
   for (int i = 0; i < program->buffer_count; i++) {
     const Buffer *buffer = &program->buffers[i];
     if (buffer->role != ROLE_SCALAR || strncmp(buffer->name, "token:", 6)) continue;
-    int32_t id = tokenizer_find(tokenizer, buffer->name + 6);
+    int32_t id = conversation_token(tokenizer, buffer->name + 6);
     if (id < 0)
       return fail(failure, "the model speaks of the token `%s`, which its tokenizer does not have",
                   buffer->name + 6);

@@ -128,6 +128,24 @@ static void test_text_model(const Tokenizer *tokenizer, Arena *arena) {
         "a text without an end token has %zu ids", sample.count);
 }
 
+// A picture's place may be an ordinary token.
+static void test_ordinary_image(const Tokenizer *tokenizer, Arena *arena) {
+  Template form = {.turn = "@{prompt}:{answer}", .image_token = "@", .image_tokens = 2};
+  Conversation *conversation;
+  Failure failure;
+  Turn turn = {"p", "", 1};
+  Ids ids = {0};
+  CHECK(conversation_new(arena, tokenizer, &form, &conversation, &failure), "%s", failure.message);
+  conversation_prompt(conversation, NULL, &turn, 1, &ids);
+  char *spelled = spell(tokenizer, ids.list, NULL, ids.count, arena);
+  CHECK(!strcmp(spelled, "@@p:"), "%s", spelled);
+  ids_free(&ids);
+  form.turn = "@@{prompt}:{answer}", form.image_token = "@@";
+  CHECK(!conversation_new(arena, tokenizer, &form, &conversation, &failure) &&
+            strstr(failure.message, "the tokenizer has no token \"@@\""),
+        "%s", failure.message);
+}
+
 static void test_bad_templates(const Tokenizer *tokenizer, Arena *arena) {
   static const struct {
     const char *turn, *caption, *end, *message;
@@ -193,6 +211,7 @@ int main(void) {
     test_rows(conversation, tokenizer, arena);
     test_prompts(conversation, tokenizer, arena);
     test_text_model(tokenizer, arena);
+    test_ordinary_image(tokenizer, arena);
     test_bad_templates(tokenizer, arena);
   }
   test_training_texts();

@@ -26,6 +26,11 @@ static const struct {
      "caption \"<image>{answer}\\n\"\n"
      "picture \"<image>\" 2\n"
      "end \"</s>\"\n"},
+    {"bare",
+     "turn \"<|im_start|>user\\n{prompt}<|im_end|>\\n<|im_start|>assistant\\n{answer}<|im_end|>\\n\"\n"
+     "end \"<|im_end|>\"\n"},
+    {"llama", "turn \"<s>[INST] {prompt} [/INST] {answer} </s>\"\n"
+              "end \"</s>\"\n"},
     {"plain", "turn \"Q: {prompt}\\nA: {answer}\\n\"\n"
               "caption \"a picture of {answer}<|endoftext|>\"\n"
               "end \"<|endoftext|>\"\n"},
@@ -99,6 +104,12 @@ static void check_published(const Conversation *conversation, const Tokenizer *t
         failure.message);
   spelled = spell(tokenizer, sample.ids, NULL, sample.count, arena);
   CHECK(!strcmp(spelled, whole), "%s: a conversation is\n%s\nnot\n%s", name, spelled, whole);
+  Ids expected = {0}; // the whole as one text
+  tokenizer_encode(tokenizer, whole, strlen(whole), true, &expected);
+  CHECK(expected.count == sample.count &&
+            !memcmp(expected.list, sample.ids, sample.count * sizeof *sample.ids),
+        "%s: the ids are not those of the whole text", name);
+  ids_free(&expected);
   CHECK(ids.count < sample.count && !memcmp(ids.list, sample.ids, ids.count * sizeof *ids.list),
         "%s: the prompt's ids are not those that the sample begins with", name);
   CHECK(!sample.supervised[ids.count - 2] && sample.supervised[ids.count - 1],
@@ -106,11 +117,67 @@ static void check_published(const Conversation *conversation, const Tokenizer *t
   ids_free(&ids);
 }
 
+// The ids of a conversation of one turn and of its prompt are those of the texts.
+static void check_ids(const Conversation *conversation, const Tokenizer *tokenizer, const char *name,
+                      const Turn *turn, const char *prompt, const char *whole, Arena *arena) {
+  Ids ids = {0}, expected = {0};
+  Row row = {.turns = (Turn *)turn, .turn_count = 1};
+  Sample sample;
+  Failure failure;
+  conversation_prompt(conversation, NULL, turn, 1, &ids);
+  tokenizer_encode(tokenizer, prompt, strlen(prompt), true, &expected);
+  CHECK(ids.count == expected.count && !memcmp(ids.list, expected.list, ids.count * sizeof *ids.list),
+        "%s: the prompt's ids", name);
+  expected.count = 0;
+  tokenizer_encode(tokenizer, whole, strlen(whole), true, &expected);
+  CHECK(conversation_encode(conversation, &row, "d", 1000, arena, &sample, &failure), "%s", failure.message);
+  CHECK(sample.count == expected.count &&
+            !memcmp(sample.ids, expected.list, sample.count * sizeof *sample.ids),
+        "%s: the sample's ids", name);
+  CHECK(!memcmp(ids.list, sample.ids, ids.count * sizeof *ids.list) && sample.supervised[ids.count - 1] &&
+            !sample.supervised[ids.count - 2],
+        "%s: the answer begins after the prompt", name);
+  ids_free(&ids);
+  ids_free(&expected);
+}
+
 static void test_published(const Setting *settings, const Tokenizer *tokenizer, Arena *arena) {
 #define CASE(name, system, count, prompt, whole)                                                             \
   check_published(find(settings, name), tokenizer, name, system, count, prompt, whole, arena);
 #include "parity/chat_templates.inc"
 #undef CASE
+}
+
+// With vocabularies as published: of minimind, which speaks ChatML, and of Llama-2.
+static void test_vocabularies(const Setting *settings, Arena *arena) {
+  static const struct {
+    const char *file, *name, *prompt, *whole;
+  } cases[] = {
+      {"minimind_tokenizer.json", "bare", "<|im_start|>user\n描述这张图片<|im_end|>\n<|im_start|>assistant\n",
+       "<|im_start|>user\n描述这张图片<|im_end|>\n<|im_start|>assistant\nA red bag, 红色的。<|im_end|>\n"},
+      {"llama2_tokenizer.bin", "llama", "<s>[INST] 描述这张图片 [/INST]",
+       "<s>[INST] 描述这张图片 [/INST] A red bag, 红色的。 </s>"},
+  };
+  static const Turn turn = {"描述这张图片", "A red bag, 红色的。", 0};
+  const char *data = check_data();
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const char *path = data ? arena_print(arena, "%s/tokenizers/%s", data, cases[i].file) : "";
+    Tokenizer *tokenizer;
+    Conversation *conversation;
+    Failure failure = {0};
+    if (!data || !tokenizer_open(path, &tokenizer, &failure)) {
+      SKIP("%s: %s", cases[i].file, data ? failure.message : "no test data (set VLMC_TEST_DATA)");
+      continue;
+    }
+    const Template *form = NULL;
+    for (int j = 0; j < TEMPLATE_COUNT; j++)
+      if (!strcmp(templates[j].name, cases[i].name)) form = model_template(settings[j].session.model);
+    bool good = form && conversation_new(arena, tokenizer, form, &conversation, &failure);
+    CHECK(good, "%s: %s", cases[i].file, failure.message);
+    if (good)
+      check_ids(conversation, tokenizer, cases[i].file, &turn, cases[i].prompt, cases[i].whole, arena);
+    tokenizer_free(tokenizer);
+  }
 }
 
 static void test_rows(const Setting *settings, const Tokenizer *tokenizer, Arena *arena) {
@@ -219,6 +286,7 @@ int main(void) {
   }
   if (good) {
     test_published(settings, tokenizer, arena);
+    test_vocabularies(settings, arena);
     test_rows(settings, tokenizer, arena);
     test_captions(settings, tokenizer, arena);
     test_ends(settings, tokenizer, arena);
