@@ -97,8 +97,10 @@ bool conversation_new(Arena *arena, const Tokenizer *tokenizer, const Template *
   if (!form->turn && !form->caption) return fail(failure, "template: it has neither a turn nor a caption");
   Spellings specials = special_spellings(tokenizer, arena);
   Forms forms = {&conversation->begin, &conversation->system, &conversation->turn, &conversation->caption};
-  return parse_forms(arena, form, &specials, forms, failure) &&
-         check_pictures(form, &conversation->turn, "template", failure) &&
+  if (!parse_forms(arena, form, &specials, forms, failure)) return false;
+  if (conversation->turn.seen[PART_SYSTEM] && !form->system)
+    return fail(failure, "template: a turn has {system}, but no `system` says how it reads");
+  return check_pictures(form, &conversation->turn, "template", failure) &&
          check_pictures(form, &conversation->caption, "template of captions", failure);
 }
 
@@ -115,6 +117,7 @@ typedef struct Writing {
   Text text;          // plain, since the last special token or picture
   Ids ids, scratch;
   size_t picture_end; // ids up to the last picture's last; 0: no picture
+  size_t most;        // ids after which no more pictures are written: the sample is too long anyway
   Arena *arena;       // NULL: only ids are wanted
   bool supervised;    // what is written now
   Borders borders;    // in the text
@@ -168,7 +171,7 @@ static void write_string(Writing *writing, const char *string) {
 
 static void write_pictures(Writing *writing, const Part *part, int count) {
   const Template *form = writing->conversation->form;
-  for (int i = 0; i < count && form->image_tokens > 0; i++) {
+  for (int i = 0; i < count && form->image_tokens > 0 && writing->ids.count <= writing->most; i++) {
     flush(writing);
     for (int j = 0; j < form->image_tokens; j++) ids_add(&writing->ids, writing->conversation->image);
     writing->picture_end = writing->ids.count;
@@ -222,7 +225,7 @@ static void write_turn(Writing *writing, const Form *form, const Turn *turn, boo
 }
 
 static Writing writing_begin(const Conversation *conversation, const char *system, Arena *arena) {
-  Writing writing = {.conversation = conversation, .arena = arena};
+  Writing writing = {.conversation = conversation, .arena = arena, .most = SIZE_MAX};
   if (!system) system = conversation->form->system_text;
   if (conversation->form->system && system && *system) writing.system = system;
   write_form(&writing, &conversation->begin);
@@ -271,6 +274,7 @@ bool conversation_encode(const Conversation *conversation, const Row *row, const
                 place);
   Turn caption = {"", row->caption, (int)row->image_count};
   Writing writing = writing_begin(conversation, row->system, arena);
+  writing.most = length;
   if (row->text) write_text(&writing, row->text);
   if (row->caption) write_turn(&writing, form, &caption, false, true);
   for (int i = 0; i < row->turn_count; i++) write_turn(&writing, form, &row->turns[i], i == 0, true);

@@ -89,6 +89,12 @@ static void test_rows(const Conversation *conversation, const Tokenizer *tokeniz
   CHECK(!conversation_encode(conversation, &row, "d:7", 2, arena, &sample, &failure) &&
             strstr(failure.message, "d:7: the picture ends at token 3"),
         "%s", failure.message);
+  // A row of very many pictures takes no memory for them.
+  Turn many = {"p", "a", 1 << 30};
+  Row long_row = {.turns = &many, .turn_count = 1};
+  CHECK(!conversation_encode(conversation, &long_row, "d:8", 50, arena, &sample, &failure) &&
+            strstr(failure.message, "d:8: the picture ends at token"),
+        "%s", failure.message);
 }
 
 static void test_prompts(const Conversation *conversation, const Tokenizer *tokenizer, Arena *arena) {
@@ -157,6 +163,8 @@ static void test_bad_templates(const Tokenizer *tokenizer, Arena *arena) {
       {"{answer}", NULL, NULL, "it has no <image>"},
       {NULL, "<image>{prompt}{answer}", NULL, "captions: \"{prompt}\" has no place in it"},
       {NULL, NULL, NULL, "neither a turn nor a caption"},
+      {"{system}<image>{answer}", NULL, NULL, "a turn has {system}, but no `system`"},
+      {"{system}<image>{system}{answer}", NULL, NULL, "\"{system}\" stands in it twice"},
       {"<image>{answer}", NULL, "<|stop|>", "no special token \"<|stop|>\""},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

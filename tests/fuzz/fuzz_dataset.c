@@ -19,7 +19,8 @@ static void check_sample(const Conversation *conversation, const Row *row, size_
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   static const char *const specials[] = {"<|end|>", "<image>"};
-  static const Template form = {.turn = "<image>\n{prompt}:{answer}<|end|>\n",
+  static const Template form = {.system = "{system}\n",
+                                .turn = "<image>\n{prompt}: {answer}<|end|>\n",
                                 .caption = "<image>{answer}<|end|>",
                                 .image_token = "<image>",
                                 .image_tokens = 3,
