@@ -248,6 +248,12 @@ static const Input *find_token_table(Job *job, int64_t *rows) {
   return table;
 }
 
+bool job_is_token_table(Job *job, const char *parameter) {
+  int64_t rows;
+  const Input *table = find_token_table(job, &rows);
+  return table && !strcmp(table->name, parameter);
+}
+
 int64_t job_vocabulary(Job *job) {
   int64_t rows;
   find_token_table(job, &rows);

@@ -54,6 +54,7 @@ bool job_load_from(Job *job);
 bool job_find_tokenizer(Job *job, const Template *form, int64_t vocabulary);
 // Rows of the table in which the model looks up token ids (the smallest, if several); 0: it reads no text.
 int64_t job_vocabulary(Job *job);
+bool job_is_token_table(Job *job, const char *parameter);
 // Positions that a sample may have: --length, the stage's, the model's room; 0 where none of them says.
 int64_t job_length(Job *job, const Stage *stage, ProgramKind kind);
 void print_profile(const Unit *unit, Session *session, Text *text);

@@ -26,6 +26,32 @@ static const WeightMap *choose_block(Job *job) {
   return fitting == 1 ? found : NULL;
 }
 
+// A language model's GGUF carries the tokenizer that lies beside the weights; other files have none.
+static bool note_tokenizer(Job *job, const WeightMap *map, GgufMetadata *metadata) {
+  const Template *form = model_template(compiler_model(job->compiler));
+  for (size_t i = 0; i < map->row_count; i++) {
+    const MapRow *row = &map->rows[i];
+    if (!job_is_token_table(job, row->parameter)) continue;
+    if (!job_find_tokenizer(job, form, row->extents[0])) return false;
+    int32_t end = form && form->end_count ? tokenizer_find(job->tokenizer, form->ends[0]) : -1;
+    return tokenizer_note_gguf(job->tokenizer, row->extents[0], end, metadata, &job->failure);
+  }
+  return true;
+}
+
+static bool write_file(Job *job, const WeightMap *map) {
+  const Options *options = job->options;
+  const char *format = options->format ? options->format : "safetensors";
+  if (!strcmp(format, "safetensors")) return published_save(options->output, map, job->store, &job->failure);
+  if (strcmp(format, "gguf"))
+    return fail(&job->failure, "--format is safetensors or gguf, found `%.40s`", format);
+  GgufMetadata metadata = {0};
+  bool good = note_tokenizer(job, map, &metadata) &&
+              published_save_gguf(options->output, map, &metadata, job->store, &job->failure);
+  gguf_metadata_free(&metadata);
+  return good;
+}
+
 static bool export_weights(Job *job) {
   const Options *options = job->options;
   if (!compiler_model(job->compiler)) return fail(&job->failure, "%s is not a model file", options->model);
@@ -40,8 +66,8 @@ static bool export_weights(Job *job) {
   if (!program) return job_report(job);
   if (!job_open_device(job)) return false;
   Session *binding = session_open(program, job->store, &job->failure);
-  bool good = binding && (!options->weights || job_load_weights(job)) && job_load_from(job) &&
-              published_save(options->output, map, job->store, &job->failure);
+  bool good =
+      binding && (!options->weights || job_load_weights(job)) && job_load_from(job) && write_file(job, map);
   session_close(binding);
   return good;
 }

@@ -34,7 +34,10 @@ bool published_load(const WeightFile *file, const PublishedLayout *layout, const
 
 bool published_allows(const PublishedOptions *options, const char *name); // to be missing
 
-// Writes the block's tensors, from a store that has all of its parameters, as safetensors in f32.
+// Writes the block's tensors, from a store that has all of their parameters, in f32: as safetensors, or as
+// GGUF, whose metadata gets what the block notes.
 bool published_save(const char *path, const WeightMap *map, const TensorStore *store, Failure *failure);
+bool published_save_gguf(const char *path, const WeightMap *map, GgufMetadata *metadata,
+                         const TensorStore *store, Failure *failure);
 
 #endif

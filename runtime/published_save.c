@@ -1,6 +1,7 @@
 // The store -> a file in a published layout: the reverse of published.c, by the same rows.
 #include "runtime/published.h"
 
+#include "runtime/weights/gguf.h"
 #include "runtime/weights/safetensors.h"
 
 #include <stdlib.h>
@@ -71,10 +72,19 @@ static bool fill_tensor(const Save *save, const SafetensorsTensor *tensor, float
   return true;
 }
 
-static bool write_tensors(const Save *save, const char *path, Failure *failure) {
-  static const SafetensorsText metadata[] = {{"format", "pt"}}; // what the reference library asks for
-  SafetensorsWriter *writer;
-  if (!safetensors_create(path, save->tensors, save->count, metadata, 1, &writer, failure)) return false;
+// Where the values of a tensor go.
+typedef bool Put(void *writer, size_t index, const float *values, Failure *failure);
+
+static bool put_safetensors(void *writer, size_t index, const float *values, Failure *failure) {
+  return safetensors_put(writer, index, values, failure);
+}
+
+static bool put_gguf(void *writer, size_t index, const float *values, Failure *failure) {
+  return gguf_put_f32(writer, index, values, failure);
+}
+
+// One tensor after the other. A failed put has freed the writer; before that it is ours to abandon: `*open`.
+static bool put_tensors(const Save *save, void *writer, Put *put, bool *open, Failure *failure) {
   for (size_t i = 0; i < save->count; i++) {
     const SafetensorsTensor *tensor = &save->tensors[i];
     size_t elements = 1;
@@ -82,18 +92,75 @@ static bool write_tensors(const Save *save, const char *path, Failure *failure) 
     float *values = malloc(elements * sizeof *values + 1);
     bool filled = values ? fill_tensor(save, tensor, values, failure)
                          : fail(failure, "out of memory for `%s`", tensor->name);
-    if (!filled) safetensors_abandon(writer);
-    bool good = filled && safetensors_put(writer, i, values, failure);
+    *open = !filled;
+    bool good = filled && put(writer, i, values, failure);
     free(values);
     if (!good) return false;
   }
-  return safetensors_finish(writer, failure);
+  return true;
 }
 
 bool published_save(const char *path, const WeightMap *map, const TensorStore *store, Failure *failure) {
+  static const SafetensorsText metadata[] = {{"format", "pt"}}; // what the reference library asks for
   Arena *arena = arena_new();
   Save save = {.map = map, .store = store, .by_tensor = map_sorted(map, true)};
-  bool good = list_tensors(&save, arena, failure) && write_tensors(&save, path, failure);
+  SafetensorsWriter *writer = NULL;
+  bool open = false;
+  bool good = list_tensors(&save, arena, failure) &&
+              safetensors_create(path, save.tensors, save.count, metadata, 1, &writer, failure) &&
+              put_tensors(&save, writer, put_safetensors, &open, failure) &&
+              safetensors_finish(writer, failure);
+  if (open) safetensors_abandon(writer);
+  free(save.by_tensor);
+  arena_free(arena);
+  return good;
+}
+
+// ---- GGUF ---------------------------------------------------------------------------------------
+
+static void add_note(GgufMetadata *metadata, const MapNote *note, Arena *arena) {
+  float *reals = ARENA_ARRAY(arena, float, note->count + 1);
+  int32_t *wholes = ARENA_ARRAY(arena, int32_t, note->count + 1);
+  for (size_t i = 0; note->kind != NOTE_TEXT && i < note->count; i++) {
+    reals[i] = (float)note->numbers[i];
+    if (note->kind == NOTE_WHOLE || note->kind == NOTE_WHOLES) wholes[i] = (int32_t)note->numbers[i];
+  }
+  switch (note->kind) {
+  case NOTE_TEXT: gguf_add_string(metadata, note->key, note->text); break;
+  case NOTE_TRUTH: gguf_add_bool(metadata, note->key, note->numbers[0] != 0); break;
+  case NOTE_WHOLE: gguf_add_u32(metadata, note->key, (uint32_t)wholes[0]); break;
+  case NOTE_REAL: gguf_add_f32(metadata, note->key, reals[0]); break;
+  case NOTE_WHOLES: gguf_add_i32s(metadata, note->key, wholes, note->count); break;
+  case NOTE_REALS: gguf_add_f32s(metadata, note->key, reals, note->count); break;
+  }
+}
+
+static WeightTensor *gguf_tensors(const Save *save, Arena *arena) {
+  WeightTensor *tensors = ARENA_ARRAY(arena, WeightTensor, save->count + 1);
+  for (size_t i = 0; i < save->count; i++) {
+    const SafetensorsTensor *from = &save->tensors[i];
+    tensors[i] = (WeightTensor){.name = from->name, .format = WEIGHT_F32, .rank = from->rank};
+    memcpy(tensors[i].extents, from->extents, sizeof tensors[i].extents);
+  }
+  return tensors;
+}
+
+bool published_save_gguf(const char *path, const WeightMap *map, GgufMetadata *metadata,
+                         const TensorStore *store, Failure *failure) {
+  if (!map->note_count)
+    return fail(
+        failure,
+        "block `%s` (%s) does not say what a GGUF file has to, as in `\"general.architecture\" = \"llama\"`",
+        map->name, map->origin);
+  Arena *arena = arena_new();
+  Save save = {.map = map, .store = store, .by_tensor = map_sorted(map, true)};
+  GgufWriter *writer = NULL;
+  bool open = false;
+  for (size_t i = 0; i < map->note_count; i++) add_note(metadata, &map->notes[i], arena);
+  bool good = list_tensors(&save, arena, failure) &&
+              gguf_create(path, metadata, gguf_tensors(&save, arena), save.count, &writer, failure) &&
+              put_tensors(&save, writer, put_gguf, &open, failure) && gguf_finish(writer, failure);
+  if (open) gguf_abandon(writer);
   free(save.by_tensor);
   arena_free(arena);
   return good;

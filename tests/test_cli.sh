@@ -98,8 +98,8 @@ refuses 'weights is needed' chat models/gpt.vlm
 refuses 'data is needed' check models/gpt.vlm
 refuses 'weights is needed' export models/gpt.vlm
 refuses 'o is needed' export models/gpt.vlm --from "$here"
-refuses 'one of the model.s blocks of weights: gpt2; found nosuch' export models/gpt.vlm --from "$here" -o "$here/x" --as nosuch
-refuses 'one of the model.s blocks of weights: vision.clip, lm.gpt2$' export models/vlm.vlm --from "$here" -o "$here/x"
+refuses 'one of the model.s blocks of weights: gpt2, gguf; found nosuch' export models/gpt.vlm --from "$here" -o "$here/x" --as nosuch
+refuses 'one of the model.s blocks of weights: vision.clip, vision.mmproj, lm.gpt2, lm.gguf$' export models/vlm.vlm --from "$here" -o "$here/x"
 refuses 'model file is expected' draw
 refuses 'folder of a run' plot
 refuses 'log.jsonl' plot "$here"

@@ -2,6 +2,7 @@
 // one block inside of another; the model's sizes read off the file.
 #include "compiler/compile.h"
 #include "runtime/checkpoint.h"
+#include "runtime/tokenizer/tokenizer.h"
 #include "runtime/weights/safetensors.h"
 
 #include "check.h"
@@ -379,7 +380,102 @@ static void test_copy(void) {
   CHECK(!map_is_identity(&row), "no identity");
 }
 
+// GGUF as llama.cpp lays it out: metadata from the block, rotary rows back in pairs, and the way back.
+static void check_gguf(Bench *bench, const char *part, const char *name, const char *const *keys,
+                       size_t key_count) {
+  Failure failure = {0};
+  WeightFile file = {0};
+  Text report = {0};
+  GgufMetadata metadata = {0};
+  const WeightMap *map = find_map(bench, part, name);
+  Published published = publish(bench, map, "");
+  const char *path = write_file(bench, "published.safetensors", &published),
+             *gguf = in_bench(bench, "x.gguf");
+  PublishedOptions options = {.maps = compiler_weights(bench->compiler), .report = &report};
+  PublishedLayout layout = {map, "", published.count};
+  CHECK(weights_open(path, &file, &failure) &&
+            published_load(&file, &layout, &options, bench->store, &failure) == !strcmp(name, "gguf"),
+        "%s", failure.message);
+  weights_close(&file);
+  file = (WeightFile){0};
+  CHECK(published_save_gguf(gguf, map, &metadata, bench->store, &failure) &&
+            weights_open(gguf, &file, &failure),
+        "%s", failure.message);
+  CHECK(file.gguf && file.count == published.count, "%zu tensors", file.count);
+  for (size_t i = 0; i < key_count; i++) CHECK(gguf_find(file.gguf, keys[i]), "%s", keys[i]);
+  for (size_t i = 0; i < published.count && !strcmp(name, "gguf"); i++) {
+    const WeightTensor *tensor = weights_find(&file, published.tensors[i].name);
+    CHECK(tensor && !memcmp(tensor->data, published.tensors[i].data, tensor->bytes), "%s",
+          published.tensors[i].name);
+  }
+  gguf_metadata_free(&metadata);
+  weights_close(&file);
+  text_free(&report);
+}
+
+static void test_gguf(void) {
+  static const char *const sizes[] = {"lm.vocab=9",     "lm.width=16",    "lm.depth=2",     "lm.heads=4",
+                                      "lm.groups=2",    "lm.hidden=12",   "vision.image=8", "vision.patch=4",
+                                      "vision.width=8", "vision.depth=3", "vision.heads=2"};
+  static const char *const words[] = {"general.architecture", "llama.block_count", "llama.rope.freq_base",
+                                      "llama.attention.layer_norm_rms_epsilon"};
+  static const char *const pictures[] = {"general.architecture", "clip.projector_type",
+                                         "clip.vision.image_mean", "clip.vision.feature_layer",
+                                         "clip.use_gelu"};
+  Bench bench;
+  if (bench_open(&bench, "models/llava.vlm", sizes, 11)) {
+    check_gguf(&bench, "lm", "gguf", words, 4);
+    check_gguf(&bench, "", "mmproj", pictures, 5);
+  }
+  bench_close(&bench);
+}
+
+// A tokenizer trained here goes into a GGUF file and comes back with the same ids; a model with more tokens
+// than it has rows beyond it.
+static void test_tokenizer(void) {
+  static const char *const specials[] = {"<|im_end|>", "<|im_start|>"};
+  static const char text[] = "the cat sat on the mat, the cat and the hat: 12 cats\n  c\xc3\xa4t <|im_end|>";
+  Failure failure = {0};
+  TokenizerTrainer *trainer = tokenizer_trainer_new();
+  Tokenizer *tokenizer = NULL, *back = NULL;
+  GgufMetadata metadata = {0};
+  GgufWriter *writer;
+  Gguf file = {0};
+  char path[] = "/tmp/vlmc-test-XXXXXX";
+  WeightTensor tensor = {.name = "x", .format = WEIGHT_F32, .rank = 1, .extents = {1}};
+  float value = 1;
+  int handle = mkstemp(path);
+  if (handle >= 0) close(handle);
+  tokenizer_trainer_add(trainer, text, sizeof text - 1);
+  CHECK(tokenizer_trainer_finish(trainer, 270, specials, 2, &tokenizer, &failure), "%s", failure.message);
+  CHECK(!tokenizer_note_gguf(tokenizer, 200, 0, &metadata, &failure) && strstr(failure.message, "200"), "%s",
+        failure.message);
+  CHECK(tokenizer_note_gguf(tokenizer, 300, 0, &metadata, &failure), "%s", failure.message);
+  CHECK(gguf_create(path, &metadata, &tensor, 1, &writer, &failure) &&
+            gguf_put_f32(writer, 0, &value, &failure) && gguf_finish(writer, &failure) &&
+            gguf_open(path, &file, &failure),
+        "%s", failure.message);
+  const GgufValue *end = gguf_find(&file, "tokenizer.ggml.eos_token_id");
+  CHECK(end && gguf_integer(end, 0) == 0, "generation stops");
+  gguf_close(&file);
+  CHECK(tokenizer_open(path, &back, &failure), "%s", failure.message);
+  Ids wanted = {0}, found = {0};
+  tokenizer_encode(tokenizer, text, sizeof text - 1, true, &wanted);
+  if (back) tokenizer_encode(back, text, sizeof text - 1, true, &found);
+  CHECK(wanted.count == found.count && !memcmp(wanted.list, found.list, wanted.count * sizeof *wanted.list),
+        "%zu ids, %zu ids", wanted.count, found.count);
+  ids_free(&wanted);
+  ids_free(&found);
+  gguf_metadata_free(&metadata);
+  tokenizer_free(tokenizer);
+  tokenizer_free(back);
+  tokenizer_trainer_free(trainer);
+  unlink(path);
+}
+
 int main(void) {
+  test_tokenizer();
+  test_gguf();
   test_copy();
   test_gpt2();
   test_clip();

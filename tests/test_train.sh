@@ -156,6 +156,7 @@ refuses 'pictures.gz' chat $sft --image "$data/pictures.gz#40" --prompt x
 # the published layout, written, read and written again
 good "export" "$vlmc" export models/gpt.vlm --weights "$here/gpt" --as gpt2 -o "$here/gpt.safetensors"
 good "export of a part" "$vlmc" export models/vlm.vlm --weights "$here/sft" --as lm.gpt2 -o "$here/lm.safetensors"
+refuses 'does not say what a GGUF file has to' export models/vlm.vlm --weights "$here/sft" --as lm.gpt2 --format gguf -o "$here/lm.gguf"
 good "export again" "$vlmc" export models/gpt.vlm $gpt --from "$here/gpt.safetensors" --as gpt2 -o "$here/again.safetensors"
 same "export is the reverse of loading" "$here/gpt.safetensors" "$here/again.safetensors"
 refuses 'width=32 -D' check models/gpt.vlm --preset tiny --data "$data" --from "$here/gpt.safetensors"

@@ -136,15 +136,19 @@ static const char *file_name(const Place *place, const Ast *at, const char *text
     size_t length = strcspn(open + 1, "}");
     const char *variable = arena_copy(elaborator->arena, open + 1, length);
     const Value *found = open[1 + length] ? scope_find(place->scope, variable) : NULL;
-    if (!found || found->kind != VALUE_NUMBER || found->extent.symbol ||
-        found->number != floor(found->number)) {
+    bool text_there = found && found->kind == VALUE_STRING;
+    if (!text_there && (!found || found->kind != VALUE_NUMBER || found->extent.symbol ||
+                        found->number != floor(found->number))) {
       error_at(elaborator->diagnostics, at->span, "`{%s}` stands for no variable of a `for` around",
                variable);
       text_free(&name);
       return NULL;
     }
     text_add(&name, text, (size_t)(open - text));
-    text_print(&name, "%.0f", found->number);
+    if (text_there)
+      text_print(&name, "%s", found->text);
+    else
+      text_print(&name, "%.0f", found->number);
     text = open + length + 2;
   }
   text_print(&name, "%s", text);
@@ -226,6 +230,47 @@ static void read_parameter(const Place *place, const Ast *line, const Parameter 
     else
       row_identity(place->block, line, parameter, name);
   }
+}
+
+// f32(x), else a whole number where it is one.
+static bool note_number(Elaborator *elaborator, const Ast *at, const Value *value, bool real, double *number,
+                        bool *whole) {
+  *number = value->number;
+  *whole = *whole && !real && value->number == floor(value->number) && fabs(value->number) < 1L << 31;
+  if (value->kind == VALUE_NUMBER && !value->extent.symbol) return true;
+  error_at(elaborator->diagnostics, at->span,
+           "what a file says is a text, a number, true or false, or a list of numbers, found %s",
+           value_kind_name(value));
+  return false;
+}
+
+// "clip.vision.image_size" = image
+static void read_note(const Place *place, const Ast *line) {
+  Elaborator *elaborator = place->block->elaborator;
+  WeightMap *map = place->block->map;
+  const Ast *right = line->b;
+  bool real = right->kind == AST_CALL && right->a->kind == AST_NAME && !strcmp(right->a->text, "f32") &&
+              right->count == 1;
+  Place bare = *place;
+  bare.prefix = "";
+  MapNote note = {.key = file_name(&bare, line->a, line->a->text), .count = 1};
+  if (!note.key || !holds(place, line->d)) return;
+  Value value = evaluate(elaborator, place->scope, real ? right->list[0]->a : right);
+  if (value.kind == VALUE_ERROR) return;
+  const Value *list = value.kind == VALUE_LIST ? value.list : &value;
+  note.count = value.kind == VALUE_LIST ? value.count : 1;
+  double *numbers = ARENA_ARRAY(elaborator->arena, double, note.count);
+  note.numbers = numbers;
+  note.text = value.text;
+  bool whole = true;
+  if (value.kind == VALUE_BOOL) numbers[0] = value.number;
+  for (size_t i = 0; value.kind != VALUE_BOOL && value.kind != VALUE_STRING && i < note.count; i++)
+    if (!note_number(elaborator, right, &list[i], real, &numbers[i], &whole)) return;
+  note.kind = value.kind == VALUE_STRING ? NOTE_TEXT
+              : value.kind == VALUE_BOOL ? NOTE_TRUTH
+              : value.kind == VALUE_LIST ? (whole ? NOTE_WHOLES : NOTE_REALS)
+                                         : (whole ? NOTE_WHOLE : NOTE_REAL);
+  ARENA_PUSH(elaborator->arena, map->notes, map->note_count, map->note_capacity, note);
 }
 
 static void read_mapping(const Place *place, const Ast *line) {
@@ -317,7 +362,7 @@ static void read_lines(const Place *place, const Ast *block) {
       return;
     }
     switch (line->kind) {
-    case AST_MAPPING: read_mapping(place, line); break;
+    case AST_MAPPING: line->a->kind == AST_STRING ? read_note(place, line) : read_mapping(place, line); break;
     case AST_SETTING: read_ignore(place, line); break;
     default: read_loop(place, line);
     }

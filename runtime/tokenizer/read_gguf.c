@@ -1,4 +1,4 @@
-// The vocabulary inside a GGUF file -> Tokenizer, by its metadata:
+// The vocabulary inside a GGUF file -> Tokenizer, and back, by its metadata:
 //
 //   tokenizer.ggml.model       gpt2: byte-level; llama: SentencePiece's pieces
 //   tokenizer.ggml.pre         gpt2: how text is split
@@ -230,4 +230,77 @@ bool read_gguf_vocabulary(Tokenizer *tokenizer, const char *bytes, size_t size, 
                 model.length < 60 ? (int)model.length : 60, model.bytes);
   gguf_close(&file);
   return good;
+}
+
+// ---- writing ------------------------------------------------------------------------------------
+
+static bool same_json(const json_t *json, const char *text) {
+  if (!text) return !json || json_is_null(json);
+  json_t *read = json_loads(text, 0, NULL);
+  bool same = read && json && json_equal(read, json);
+  json_decref(read);
+  return same;
+}
+
+// The first kind that splits as the tokenizer does; NULL: none. Byte-level splitting alone is GPT-2's.
+static const Kind *find_kind(const Tokenizer *tokenizer) {
+  static const char alone[] = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
+                              "\"use_regex\":true}";
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    bool splits = same_json(tokenizer->pre_tokenizer_json, kinds[i].pre_tokenizer) ||
+                  (kinds[i].pre_tokenizer == gpt2_steps && same_json(tokenizer->pre_tokenizer_json, alone));
+    if (splits && same_json(tokenizer->normalizer_json, kinds[i].normalizer) &&
+        tokenizer->whole_words == kinds[i].whole_words)
+      return &kinds[i];
+  }
+  return NULL;
+}
+
+static void note_lists(const Tokenizer *tokenizer, size_t count, GgufMetadata *metadata) {
+  Arena *arena = arena_new();
+  GgufString *texts = ARENA_ARRAY(arena, GgufString, count + tokenizer->merge_count + 1);
+  GgufString *lines = texts + count;
+  int32_t *types = ARENA_ARRAY(arena, int32_t, count + 1);
+  for (size_t i = 0; i < count; i++) {
+    const Token *token = i < (size_t)tokenizer->count ? &tokenizer->tokens[i] : &(Token){0};
+    const char *text = token->text ? token->text : arena_print(arena, "[unused %zu]", i);
+    texts[i] = (GgufString){text, token->text ? token->text_length : strlen(text)};
+    types[i] = !token->text     ? PIECE_UNUSED
+               : token->special ? PIECE_CONTROL
+               : token->added   ? PIECE_USER
+                                : PIECE_NORMAL;
+  }
+  for (size_t i = 0; i < tokenizer->merge_count; i++) {
+    const Merge *merge = &tokenizer->merges[i];
+    const Token *left = &tokenizer->tokens[merge->left], *right = &tokenizer->tokens[merge->right];
+    const char *line = arena_print(arena, "%.*s %.*s", (int)left->text_length, left->text,
+                                   (int)right->text_length, right->text);
+    lines[i] = (GgufString){line, strlen(line)};
+  }
+  gguf_add_strings(metadata, KEY("tokens"), texts, count);
+  gguf_add_i32s(metadata, KEY("token_type"), types, count);
+  gguf_add_strings(metadata, KEY("merges"), lines, tokenizer->merge_count);
+  arena_free(arena);
+}
+
+bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t end, GgufMetadata *metadata,
+                         Failure *failure) {
+  bool plain = tokenizer->byte_level && !*tokenizer->suffix;
+  for (size_t i = 0; i < tokenizer->merge_count; i++) plain &= tokenizer->merges[i].rank == i;
+  const Kind *kind = plain ? find_kind(tokenizer) : NULL;
+  bool after = tokenizer->after_count == 1;
+  if (!kind) return fail(failure, "the tokenizer is of no kind that GGUF has a name for");
+  if (vocabulary < tokenizer->count || vocabulary > TOKENIZER_MAX_TOKENS)
+    return fail(failure, "the tokenizer has %d tokens, but the model %lld", tokenizer->count,
+                (long long)vocabulary);
+  gguf_add_string(metadata, KEY("model"), "gpt2");
+  gguf_add_string(metadata, KEY("pre"), kind->pre);
+  note_lists(tokenizer, (size_t)vocabulary, metadata);
+  gguf_add_bool(metadata, KEY("add_bos_token"), tokenizer->before_count == 1);
+  if (tokenizer->before_count == 1)
+    gguf_add_u32(metadata, KEY("bos_token_id"), (uint32_t)tokenizer->before[0]);
+  gguf_add_bool(metadata, KEY("add_eos_token"), after);
+  if (after || end >= 0)
+    gguf_add_u32(metadata, KEY("eos_token_id"), (uint32_t)(after ? tokenizer->after[0] : end));
+  return true;
 }

@@ -68,6 +68,12 @@ bool tokenizer_read_gpt2(const char *vocabulary_path, const char *merges_path, T
 // Any of them as tokenizer.json.
 bool tokenizer_save(const Tokenizer *tokenizer, const char *path, Failure *failure); // atomically
 void tokenizer_print(const Tokenizer *tokenizer, Text *json);                        // what it writes
+// The keys tokenizer.ggml.* of a GGUF file. Fails where the format has no form for it: it knows byte-level
+// vocabularies, split in one of the ways that read_gguf.c lists. The model has `vocabulary` tokens, of which those
+// that the tokenizer lacks are never used; generation stops at `end` (-1: at what stands after every text).
+struct GgufMetadata;
+bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t end,
+                         struct GgufMetadata *metadata, Failure *failure);
 void tokenizer_free(Tokenizer *tokenizer);                                           // accepts NULL
 
 int32_t tokenizer_count(const Tokenizer *tokenizer);                     // ids are 0 ... count-1

@@ -40,6 +40,15 @@ typedef struct MapLoop {
   int64_t count;
 } MapLoop;
 
+// What a written file says beside its tensors.
+typedef struct MapNote {
+  const char *key;
+  enum { NOTE_TEXT, NOTE_TRUTH, NOTE_WHOLE, NOTE_REAL, NOTE_WHOLES, NOTE_REALS } kind;
+  const char *text;
+  const double *numbers; // `count` of them where the kind is no text
+  size_t count;
+} MapNote;
+
 typedef struct WeightMap {
   const char *part;              // whose parameters these are: "vision", "" for the whole model
   const char *name, *repository; // "clip", "openai/clip-vit-base-patch16" or NULL
@@ -50,6 +59,8 @@ typedef struct WeightMap {
   size_t ignored_count, ignored_capacity;
   MapLoop *loops;
   size_t loop_count, loop_capacity;
+  MapNote *notes;
+  size_t note_count, note_capacity;
   const char *partial; // a tensor that the rows do not cover, so that none can be written; or NULL
 } WeightMap;
 
