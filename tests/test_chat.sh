@@ -120,7 +120,7 @@ tokens() { "$vlmc" chat $two --prompt "both?" "$@" 2>"$here/err" >"$here/out"; s
 plain=$(tokens) other=$(tokens --system "Look. Look.") seeing=$(tokens --image "$data/p.idx#1")
 if [ "$other" -gt "$plain" ]; then pass; else fail "--system: $other tokens, $plain without"; fi
 if [ "$seeing" -gt $((plain + 1)) ]; then pass; else fail "a picture: $seeing tokens, $plain without"; fi
-sed -i '/^  system/d' "$here/two.vlm"
+sed -i '/^  system/d; s/{system}//g' "$here/two.vlm"
 wants 1 "--system without a place" "$vlmc" chat $two --prompt x --system y
 holds "--system without a place" err 'template has no `system`'
 
