@@ -343,6 +343,42 @@ static void test_bad_files(void) {
   tokenizer_free(tokenizer);
 }
 
+// Files of the other formats, good ones from the fuzzer's corpus: cut short anywhere, and with one place
+// changed, they end in one sentence that names the file.
+static void test_bad_formats(Arena *arena) {
+  static const struct {
+    const char *file;
+    size_t at; // what is changed there, to 0xff
+    const char *message;
+  } changes[] = {{"llama2c.bin", 9, "none of the tokenizers"},
+                 {"llama2c.bin", 24, "goes beyond the file's end"},
+                 {"pieces.model", 1, "is broken or goes beyond"},
+                 {"pieces.model", 5, "not valid UTF-8"},
+                 {"pieces.gguf", 4, "version"},
+                 {"clip.txt.gz", 40, "gzip file is broken"},
+                 {"clip.txt", 42, "not valid UTF-8"}};
+  Tokenizer *tokenizer;
+  Failure failure;
+  for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+    char *bytes;
+    size_t size;
+    bool read = file_read(arena_print(arena, "tests/fuzz/corpus/tokenizer/%s", changes[i].file), 1 << 20,
+                          arena, &bytes, &size, &failure);
+    CHECK(read, "%s", failure.message);
+    if (!read) continue;
+    CHECK(tokenizer_parse(bytes, size, "good", &tokenizer, &failure), "%s: %s", changes[i].file,
+          failure.message);
+    tokenizer_free(tokenizer);
+    bytes[changes[i].at] = (char)0xff;
+    bool good = tokenizer_parse(bytes, size, "t.bin", &tokenizer, &failure);
+    CHECK(!good && !strncmp(failure.message, "t.bin: ", 7) && strstr(failure.message, changes[i].message),
+          "%s, %zu: %s", changes[i].file, i, good ? "accepted" : failure.message);
+    tokenizer_free(tokenizer);
+    CHECK(!tokenizer_parse(bytes, 3, "t.bin", &tokenizer, &failure), "%s is accepted as three bytes",
+          changes[i].file);
+  }
+}
+
 // A list of steps: digits apart, then words, as StarCoder has them; and a pattern that would run for years.
 static void test_steps(void) {
   Tokenizer *tokenizer = train("a1234 a1234", 11, 270), *other;
@@ -389,6 +425,7 @@ int main(void) {
   test_special_training(arena);
   test_streaming();
   test_bad_files();
+  test_bad_formats(arena);
   test_steps();
   arena_free(arena);
   return check_finish();
