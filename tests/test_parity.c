@@ -121,7 +121,7 @@ static bool bench_open(Bench *bench, const Case *it, const char *target) {
   Failure failure = {0};
   *bench = (Bench){.it = it, .arena = arena_new()};
   bench->compiler = compiler_open(&options, &errors);
-  bench->device = device_cpu(0, &failure);
+  bench->device = device_cpu(1, &failure); // small work: waiting for each other would cost more
   CHECK(bench->compiler && bench->device, "%s: %s%s", it->name, text_string(&errors), failure.message);
   text_free(&errors);
   if (bench->device) bench->store = store_open(bench->device, 1);
