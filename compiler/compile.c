@@ -116,7 +116,6 @@ void compiler_close(Compiler *compiler) {
   arena_free(compiler->arena);
 }
 
-const CompileOptions *compiler_options(const Compiler *compiler) { return &compiler->options; }
 Sources *compiler_sources(Compiler *compiler) { return &compiler->sources; }
 Model *compiler_model(Compiler *compiler) { return compiler->model; }
 const WeightMaps *compiler_weights(const Compiler *compiler) { return &compiler->weights; }

@@ -50,7 +50,6 @@ typedef struct Compiler Compiler;
 // messages, with places and carets, for the user.
 Compiler *compiler_open(const CompileOptions *options, Text *errors);
 void compiler_close(Compiler *compiler);
-const CompileOptions *compiler_options(const Compiler *compiler);
 Sources *compiler_sources(Compiler *compiler);
 
 // What the model file says of runs (elaborate.h); NULL with messages in compiler_errors where it is wrong.

@@ -8,11 +8,22 @@
 
 #define VERSION "0.1"
 
-static volatile sig_atomic_t stop; // set by Ctrl-C; the one global: signal handlers can reach nothing else
+static volatile sig_atomic_t
+    stop; // the signal of Ctrl-C; the one global: signal handlers can reach nothing else
 
 static void on_signal(int number) {
   if (stop) signal(number, SIG_DFL); // the second one ends the program at once
-  stop = 1;
+  stop = number;
+}
+
+// A run that was stopped ends by the signal, after it has saved: scripts then go no further.
+static int pass_signal_on(int status) {
+  int number = (int)stop;
+  if (status || !number) return status;
+  fflush(stdout);
+  signal(number, SIG_DFL);
+  raise(number);
+  return status;
 }
 
 static void list_ops(Text *text) {
@@ -46,8 +57,8 @@ static int run_command(const Options *options) {
   signal(SIGINT, on_signal);
   signal(SIGTERM, on_signal);
   switch (options->command) {
-  case COMMAND_TRAIN: return run_train(options, &stop);
-  case COMMAND_EVAL: return run_eval(options, &stop);
+  case COMMAND_TRAIN: return pass_signal_on(run_train(options, &stop));
+  case COMMAND_EVAL: return pass_signal_on(run_eval(options, &stop));
   case COMMAND_CHAT: return run_chat(options, &stop);
   case COMMAND_CHECK: return run_check(options);
   case COMMAND_DRAW: return run_draw(options);

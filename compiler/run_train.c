@@ -45,7 +45,7 @@ static void print_result(const Job *job, const Unit *unit, TrainerResult *result
   printf("%s: %s after step %" PRId64 " of %" PRId64 ", loss %.4f, %.1f s, in %s\n", job->options->model,
          result->stopped ? "stopped" : "done", result->progress.step, result->progress.total,
          result->progress.loss, result->progress.seconds, job->options->out);
-  if (result->stopped) printf("go on with --resume\n");
+  if (result->stopped) printf("the same command with --resume goes on\n");
 }
 
 static bool train(Job *job, volatile sig_atomic_t *stop) {

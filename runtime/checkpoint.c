@@ -235,11 +235,34 @@ static bool load_tensor(TensorStore *store, StoreTensor *tensor, const WeightFil
   return true;
 }
 
+// The first of them, in whole lines, and how many more there are.
 static bool report_misfits(const char *path, Text *misfits, Failure *failure) {
-  bool good =
-      !misfits->length || fail(failure, "%s does not fit the model:%.900s", path, text_string(misfits));
+  enum { ROOM = 700 };
+  const char *all = text_string(misfits), *end = all + misfits->length;
+  if (!misfits->length) return text_free(misfits), true;
+  int more = 0;
+  for (const char *line = all; (line = strchr(line + 1, '\n'));)
+    if (line - all > ROOM && !more++) end = line;
+  Text rest = {0};
+  if (more) text_print(&rest, "\n  and %d more: another preset or size?", more);
+  fail(failure, "%s does not fit the model:%.*s%s", path, (int)(end - all), all, text_string(&rest));
+  text_free(&rest);
   text_free(misfits);
-  return good;
+  return false;
+}
+
+// Lists what the part `from` of the file holds and the model has no place for.
+static void report_unused(const WeightFile *file, const char *from, const char *to, const TensorStore *store,
+                          Text *report) {
+  Arena *arena = arena_new();
+  for (size_t i = 0; i < file->count; i++) {
+    const char *name = file->tensors[i].name, *rest = inside_part(name, from);
+    if (!rest) continue;
+    const char *wanted = !*to ? rest : !*rest ? to : arena_print(arena, "%s.%s", to, rest);
+    if (!store_find(store, wanted))
+      text_print(report, "%s: %s is there, nothing of the model wants it\n", file->path, name);
+  }
+  arena_free(arena);
 }
 
 // What a parameter of the store is called in one of our own files; NULL: it is not asked for.
@@ -267,6 +290,7 @@ static bool load_own(const WeightFile *file, const char *from, const char *to, T
     good = report_misfits(file->path, &misfits, failure);
   else
     text_free(&misfits);
+  if (good && options && options->report) report_unused(file, from, to, store, options->report);
   arena_free(arena);
   return good;
 }

@@ -59,13 +59,9 @@ void generator_close(Generator *generator) {
 }
 
 int32_t generator_vocabulary(const Generator *generator) { return generator->vocabulary; }
-int64_t generator_past(const Generator *generator) { return generator->past; }
 int64_t generator_room(const Generator *generator) { return generator->capacity - generator->past; }
 const Feed *generator_feed(const Generator *generator) { return &generator->feed; }
 const float *generator_logits(const Generator *generator) { return generator->logits; }
-Session *generator_session(Generator *generator, bool decode) {
-  return decode ? generator->decode : generator->prefill;
-}
 
 static bool run(Generator *generator, Session *session, const Feed *feed, int64_t count, const int32_t *ids,
                 const float *picture, Failure *failure) {

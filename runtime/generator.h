@@ -14,10 +14,8 @@ bool generator_open(const Program *prefill, const Program *decode, TensorStore *
                     const Tokenizer *tokenizer, int64_t capacity, Generator **out, Failure *failure);
 void generator_close(Generator *generator); // accepts NULL
 int32_t generator_vocabulary(const Generator *generator);
-int64_t generator_past(const Generator *generator); // positions in the cache
 int64_t generator_room(const Generator *generator); // positions still free
 const Feed *generator_feed(const Generator *generator);
-Session *generator_session(Generator *generator, bool decode);
 
 // ids[batch, count] of prompts that are equally long; picture[batch, C, H, W] where the model takes pictures.
 // Starts anew. The last positions' logits are then in generator_logits.

@@ -206,8 +206,6 @@ size_t session_result_bytes(const Session *session, const char *name) {
   return buffer_bytes(&session->program->buffers[i], session->symbols);
 }
 
-const int64_t *session_symbols(const Session *session) { return session->symbols; }
-size_t session_arena_bytes(const Session *session) { return session->temporary_bytes; }
 const Program *session_program(const Session *session) { return session->program; }
 
 void session_profile(Session *session, bool on) {

@@ -26,12 +26,6 @@ StoreTensor *store_find(const TensorStore *store, const char *name) {
   return NULL;
 }
 
-size_t store_bytes(const TensorStore *store) {
-  size_t bytes = 0;
-  for (size_t i = 0; i < store->count; i++) bytes += store->list[i]->bytes;
-  return bytes;
-}
-
 // ---- initial values -----------------------------------------------------------------------------
 
 // FNV-1a, 64 bit: the name's part in the seed of its values.

@@ -28,7 +28,6 @@ typedef struct TensorStore {
 TensorStore *store_open(Device *device, uint64_t seed);
 void store_close(TensorStore *store);
 StoreTensor *store_find(const TensorStore *store, const char *name); // NULL: none
-size_t store_bytes(const TensorStore *store);
 
 typedef struct Session Session;
 // Binds: parameters and states that the store does not hold yet are added to it and get their initial values.
@@ -37,7 +36,6 @@ Session *session_open(const Program *program, TensorStore *store, Failure *failu
 void session_close(Session *session);
 // Sets the run-time sizes, plans and allocates the arena for them. Data and results keep no values over it.
 bool session_resize(Session *session, int64_t batch, int64_t time, int64_t past, Failure *failure);
-const int64_t *session_symbols(const Session *session);
 // Data and scalars by the buffer's name; `bytes` must be the buffer's for the current sizes. A name that the
 // program does not have is ignored where `optional`, else it is an internal failure.
 bool session_set(Session *session, const char *name, const void *from, size_t bytes, Failure *failure);
@@ -46,7 +44,6 @@ bool session_set_scalar(Session *session, const char *name, double value,
 bool session_run(Session *session, Failure *failure);
 bool session_get(Session *session, const char *name, void *to, size_t bytes, Failure *failure);
 size_t session_result_bytes(const Session *session, const char *name); // 0: no such result
-size_t session_arena_bytes(const Session *session);
 const Program *session_program(const Session *session);
 
 // Time per launch of the last `session_run`s since `session_profile(session, true)`, seconds; NULL while off.

@@ -226,7 +226,7 @@ if [ "$(wc -l <"$here/killed/log.jsonl")" -lt 24 ]; then pass; else fail "the ru
 run killed --resume && equal "killed three times" killed
 if [ "$(ls "$here/killed" | wc -l)" -eq 5 ]; then pass; else fail "leftovers of a killed run" "$(ls "$here/killed")"; fi
 stopped INT 5 interrupted
-if [ $stopped_status -eq 0 ]; then pass; else fail "SIGINT: status $stopped_status" "$(cat "$here/err")"; fi
+if [ $stopped_status -eq 130 ]; then pass; else fail "SIGINT: status $stopped_status" "$(cat "$here/err")"; fi
 holds "SIGINT saves" out 'stopped after step [0-9]+ of 24'
 run interrupted --resume && equal "interrupted" interrupted
 for other in "--seed 8" "-D sft.decay=0.5" "--length 40" "--steps 25"; do

@@ -12,6 +12,10 @@ long) size=fashion_long ;;
 esac
 step() { printf '\n== %s\n' "$*"; }
 
+if [ -e "$out" ] && [ ! -e "$out/sft/run.json" ] && [ -n "$(ls -A "$out")" ]; then
+  echo "demo: $out is there and is no demo's folder: it would be replaced; choose another OUT" >&2
+  exit 1
+fi
 rm -rf "$out.unfinished"
 mkdir -p "$out.unfinished"
 new=$out.unfinished data=$new/data

@@ -57,14 +57,6 @@ void error_at(Diagnostics *diagnostics, Span span, const char *format, ...) {
   va_end(arguments);
 }
 
-void warning_at(Diagnostics *diagnostics, Span span, const char *format, ...) {
-  diagnostics->warnings++;
-  va_list arguments;
-  va_start(arguments, format);
-  report(diagnostics, span, "warning", format, arguments);
-  va_end(arguments);
-}
-
 void note_at(Diagnostics *diagnostics, Span span, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);

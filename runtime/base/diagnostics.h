@@ -15,16 +15,16 @@
 
 typedef struct Diagnostics {
   Sources *sources;
-  int errors, warnings;
+  int errors;
   Text text; // everything reported so far, printed by the caller of the compiler (or compared by a test)
 } Diagnostics;
 
 enum { DIAGNOSTICS_MAX_ERRORS = 20 }; // later ones are counted, not shown
 
-void error_at(Diagnostics *diagnostics, Span span, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void warning_at(Diagnostics *diagnostics, Span span, const char *format, ...)
+void error_at(Diagnostics *diagnostics, Span span, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-// Belongs to the error or warning before it.
-void note_at(Diagnostics *diagnostics, Span span, const char *format, ...) __attribute__((format(printf, 3, 4)));
+// Belongs to the error before it.
+void note_at(Diagnostics *diagnostics, Span span, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -154,12 +154,6 @@ bool format_from_gguf(uint32_t number, WeightFormat *out) {
   return false;
 }
 
-WeightFormat format_from_dtype(DType dtype) {
-  for (int i = 0; i < WEIGHT_FORMAT_COUNT; i++)
-    if (rows[i].dtype == dtype) return (WeightFormat)i;
-  die("no element format for dtype %d", (int)dtype);
-}
-
 bool format_measure(WeightTensor *tensor, const char *place, Failure *failure) {
   int block = rows[tensor->format].elements;
   int64_t product = 1, innermost = tensor->rank ? tensor->extents[tensor->rank - 1] : 1;

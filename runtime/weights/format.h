@@ -27,7 +27,6 @@ DType format_dtype(WeightFormat format); // DTYPE_COUNT: in memory there is no s
 int format_gguf(WeightFormat format);    // its number in GGUF; -1: none
 bool format_from_name(const char *name, WeightFormat *out); // false: no such format
 bool format_from_gguf(uint32_t number, WeightFormat *out);  // false: no such format
-WeightFormat format_from_dtype(DType dtype);
 
 // A tensor of a file that was checked: `bytes` bytes are there to be read.
 typedef struct WeightTensor {

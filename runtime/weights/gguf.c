@@ -303,12 +303,6 @@ const GgufValue *gguf_find(const Gguf *file, const char *key) {
   return NULL;
 }
 
-const WeightTensor *gguf_find_tensor(const Gguf *file, const char *name) {
-  for (size_t i = 0; i < file->count; i++)
-    if (!strcmp(file->tensors[i].name, name)) return &file->tensors[i];
-  return NULL;
-}
-
 static bool is_float(GgufType type) { return type == GGUF_F32 || type == GGUF_F64; }
 static bool is_integer(GgufType type) { return !is_float(type) && type != GGUF_STRING && type != GGUF_BOOL; }
 

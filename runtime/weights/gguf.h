@@ -61,7 +61,6 @@ void gguf_close(Gguf *file);            // accepts a zeroed one
 bool gguf_recognised(const char *path); // a file that begins as one
 
 const GgufValue *gguf_find(const Gguf *file, const char *key);            // NULL: none
-const WeightTensor *gguf_find_tensor(const Gguf *file, const char *name); // NULL: none
 
 // Element `index` of a value that is no text; 64-bit integers are exact in gguf_integer alone, which gives 0
 // for what no int64_t holds.
