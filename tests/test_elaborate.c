@@ -41,7 +41,7 @@ static void test_models(void) {
         size_t count = model_stage_names(session.model, &stages);
         for (size_t k = 0; k < count; k++)
           CHECK(model_stage(session.model, stages[k]), "%s, %s: %s", path, stages[k], session_said(&session));
-        CHECK(!session.diagnostics.errors && !session.diagnostics.warnings, "%s", session_said(&session));
+        CHECK(!session.diagnostics.errors, "%s", session_said(&session));
       }
       session_close(&session);
     }

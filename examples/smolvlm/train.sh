@@ -10,4 +10,3 @@ $vlmc eval "$model" --weights "$out/sft" --data "$demo/data" --max-tokens 32 --l
 for question in "what is it?" "描述这张图片"; do
   $vlmc chat "$model" --weights "$out/sft" --image "$demo/data/t10k-images-idx3-ubyte.gz#0" --prompt "$question"
 done
-$vlmc chat "$model" --weights "$out/sft" --prompt "What is the capital of France?"
