@@ -138,6 +138,19 @@ ProgramKind compiler_default_kind(Compiler *compiler) {
 
 // ---- units --------------------------------------------------------------------------------------
 
+// A command line that compiles the same again, up to where it failed.
+static void print_replay(const Unit *unit, Text *text) {
+  const CompileOptions *options = &unit->compiler->options;
+  text_print(text, "  to replay: vlmc %s", options->model);
+  if (options->preset) text_print(text, " --preset %s", options->preset);
+  if (options->stage) text_print(text, " --stage %s", options->stage);
+  for (size_t i = 0; i < options->define_count; i++) text_print(text, " -D '%s'", options->defines[i]);
+  if (options->storage == DTYPE_BF16) text_print(text, " --dtype bf16");
+  if (options->unfused) text_print(text, " --unfused");
+  text_print(text, " --program %s --target %s --stop-after=emit --dump-after=all\n",
+             program_names[unit->kind == PROGRAM_APPLY ? PROGRAM_TRAIN : unit->kind], options->target);
+}
+
 void unit_internal_error(Unit *unit, const char *format, ...) {
   Compiler *compiler = unit->compiler;
   va_list arguments;
@@ -145,13 +158,8 @@ void unit_internal_error(Unit *unit, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(message, sizeof message, format, arguments);
   va_end(arguments);
-  text_print(&compiler->diagnostics.text,
-             "vlmc: internal error: %s\n  to replay: vlmc %s%s%s%s%s --target %s --stop-after=emit "
-             "--dump-after=all\n",
-             message, compiler->options.model, compiler->options.preset ? " --preset " : "",
-             compiler->options.preset ? compiler->options.preset : "",
-             compiler->options.stage ? " --stage " : "",
-             compiler->options.stage ? compiler->options.stage : "", compiler->options.target);
+  text_print(&compiler->diagnostics.text, "vlmc: internal error: %s\n", message);
+  print_replay(unit, &compiler->diagnostics.text);
   compiler->diagnostics.errors++;
   compiler->internal = true;
 }
