@@ -212,13 +212,16 @@ static void adopt_kernels(Unit *unit) {
   program->launches = ARENA_ARRAY(unit->arena, Launch, compiler->kernel_count);
   for (size_t i = 0; i < compiler->kernel_count; i++) {
     const Kernel *kernel = compiler->kernels[i];
+    Text lines = {0};
+    kernel_lines(kernel, &compiler->sources, &lines);
     program->codes[i].name = kernel->name;
     program->launches[i] = (Launch){.code = (int)i,
                                     .kernel = kernel->name,
-                                    .lines = "",
+                                    .lines = arena_copy(unit->arena, text_string(&lines), lines.length),
                                     .anchor = anchor_names[kernel->anchor],
                                     .flops = kernel_flops(kernel, unit->symbols),
                                     .bytes = kernel_bytes(kernel, unit->symbols)};
+    text_free(&lines);
   }
 }
 

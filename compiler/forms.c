@@ -25,7 +25,7 @@ static void print_fused(const Unit *unit, Text *text) {
 void print_kernels(const Unit *unit, Text *text) {
   for (size_t i = 0; i < unit->lowered.kernel_count; i++) {
     if (i) text_print(text, "\n");
-    kernel_print(unit->lowered.kernels[i], text);
+    kernel_print(unit->lowered.kernels[i], &unit->compiler->sources, text);
   }
 }
 
@@ -67,14 +67,15 @@ void emit_form_names(Text *text) {
 // is used then, with the architecture of --target only where that is the same one.
 bool emit_kernel(const Unit *unit, const EmitForm *form, size_t kernel, Text *text, Failure *failure) {
   const CompileOptions *options = &unit->compiler->options;
-  if (!form->target) return kernel_print(unit->lowered.kernels[kernel], text), true;
+  const Sources *sources = &unit->compiler->sources;
+  if (!form->target) return kernel_print(unit->lowered.kernels[kernel], sources, text), true;
   const Emitter *emitter = emit_find(form->target, failure);
   if (!emitter) return false;
   size_t length = strlen(form->target);
   bool same = !strncmp(options->target, form->target, length) && options->target[length] == ':';
   EmitOptions emit = {.architecture = same ? options->target + length + 1 : NULL,
                       .threads = options->threads,
-                      .sources = &unit->compiler->sources,
+                      .sources = sources,
                       .symbols = unit->symbols};
   return emitter->text(unit->lowered.kernels[kernel], form->name, &emit, text, failure);
 }

@@ -79,7 +79,7 @@ static inline void check_kernels(const Graph *graph, const Lowered *lowered, con
     Text reason = {0};
     bool legal = kernel_verify(lowered->kernels[i], &reason);
     Text text = {0};
-    if (!legal) kernel_print(lowered->kernels[i], &text);
+    if (!legal) kernel_print(lowered->kernels[i], NULL, &text);
     CHECK(legal, "%s, %s: %s\n%s", graph->name, what, text_string(&reason), text_string(&text));
     text_free(&reason);
     text_free(&text);
@@ -90,7 +90,7 @@ static inline void show(const Graph *graph, const Fusion *fusion, const Lowered 
   Text text = {0};
   graph_print(graph, &text);
   fusion_print(graph, fusion, &text);
-  for (size_t i = 0; i < lowered->kernel_count; i++) kernel_print(lowered->kernels[i], &text);
+  for (size_t i = 0; i < lowered->kernel_count; i++) kernel_print(lowered->kernels[i], NULL, &text);
   printf("%s\n", text_string(&text));
   fflush(stdout);
   text_free(&text);

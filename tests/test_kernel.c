@@ -1,5 +1,6 @@
 // Kernels: building and simplification, verifier, text form, analysis, and the interpreter against naked
 // loops.
+#include "compiler/emit/emit.h"
 #include "compiler/kernel/kernel.h"
 #include "runtime/base/philox.h"
 #include "runtime/program.h"
@@ -141,7 +142,7 @@ static void test_text(Arena *arena) {
   CHECK(fine && count == 1, "%s", text_string(&diagnostics.text));
   if (fine) {
     Text text = {0};
-    kernel_print(kernels[0], &text);
+    kernel_print(kernels[0], &sources, &text);
     CHECK(!strcmp(text_string(&text), layer_norm), "prints\n%s", text_string(&text));
     text_free(&text);
     float x[12] = {1, 2, 3, 4, 5, 9, 0, 0, 0, 0, 0, 6}, y[12];
@@ -163,7 +164,7 @@ static void test_samples(void) {
     Kernel *kernel = samples[i].make(arena, 7);
     Text reason = {0}, first = {0}, second = {0};
     CHECK(kernel_verify(kernel, &reason), "%s", text_string(&reason));
-    kernel_print(kernel, &first);
+    kernel_print(kernel, NULL, &first);
     Sources sources;
     sources_init(&sources, arena);
     Diagnostics diagnostics = {.sources = &sources};
@@ -171,7 +172,7 @@ static void test_samples(void) {
     Kernel **kernels;
     size_t count;
     if (kernel_read(arena, &diagnostics, source, &kernels, &count) && count == 1) {
-      kernel_print(kernels[0], &second);
+      kernel_print(kernels[0], &sources, &second);
       CHECK(!strcmp(text_string(&first), text_string(&second)), "%s prints\n%s then\n%s", samples[i].name,
             text_string(&first), text_string(&second));
       CHECK(kernel_same_code(kernel, kernels[0]) && kernel_hash(kernel) == kernel_hash(kernels[0]), "hash");
@@ -197,7 +198,126 @@ static void test_samples(void) {
   }
 }
 
+// ---- model lines --------------------------------------------------------------------------------
+
+// Files that are not there, a path with blanks and colons, no text, text with what else starts a comment or
+// ends one.
+static const char *const with_places = "kernel k map\n"
+                                       "from models/gpt.vlm:12  x = x + y  # \"both\"\n"
+                                       "from my model: v2:1.vlm:16777216\n"
+                                       "from models/gpt.vlm:3  a:4  b\\\n"
+                                       "axes a=3\n"
+                                       "buffer y f32[3] write\n"
+                                       "%1 = const 1 : f32\n"
+                                       "store y [a] = %1 over a\n";
+
+static void test_places(Arena *arena) {
+  Sources sources;
+  sources_init(&sources, arena);
+  Diagnostics diagnostics = {.sources = &sources};
+  Kernel **kernels;
+  size_t count;
+  uint32_t source = sources_add(&sources, "k.kernel", with_places, strlen(with_places));
+  bool fine = kernel_read(arena, &diagnostics, source, &kernels, &count);
+  CHECK(fine && count == 1, "%s", text_string(&diagnostics.text));
+  if (!fine) return text_free(&diagnostics.text);
+  Text text = {0}, lines = {0}, code = {0};
+  kernel_print(kernels[0], &sources, &text);
+  CHECK(!strcmp(text_string(&text), with_places), "prints\n%s", text_string(&text));
+  kernel_lines(kernels[0], &sources, &lines);
+  CHECK(!strcmp(text_string(&lines), "models/gpt.vlm:12, my model: v2:1.vlm:16777216, models/gpt.vlm:3"),
+        "%s", text_string(&lines));
+  EmitOptions options = {.threads = 1, .sources = &sources};
+  Failure failure = {0};
+  CHECK(emitter_c.text(kernels[0], "c", &options, &code, &failure), "%s", failure.message);
+  CHECK(strstr(text_string(&code), "// k (map)\n"
+                                   "//   models/gpt.vlm:12  x = x + y  # \"both\"\n"
+                                   "//   my model: v2:1.vlm:16777216\n"
+                                   "//   models/gpt.vlm:3  a:4  b\n"),
+        "%s", text_string(&code));
+  error_at(&diagnostics, kernels[0]->spans[0], "here"); // such a place can be shown as any other
+  CHECK(!strcmp(text_string(&diagnostics.text), "models/gpt.vlm:12:1: error: here\n"
+                                                "   12 | x = x + y  # \"both\"\n"
+                                                "      | ^~~~~~~~~~~~~~~~~~~\n"),
+        "%s", text_string(&diagnostics.text));
+  text_free(&text);
+  text_free(&lines);
+  text_free(&code);
+  text_free(&diagnostics.text);
+}
+
+// Paths and lines of any bytes, and more lines than are shown: what is printed reads back and prints the
+// same.
+static void test_odd_places(Arena *arena) {
+  Sources sources;
+  sources_init(&sources, arena);
+  Diagnostics diagnostics = {.sources = &sources};
+  Text model = {0}, once = {0}, twice = {0};
+  for (int i = 0; i < 70; i++)
+    text_print(&model, i % 7 == 3 ? "\n" : i % 7 == 5 ? " \t\x01\r x\ry \v\r\n" : "\tline %d\t  of it \n", i);
+  for (int i = 0; i < 300; i++) text_print(&model, "\xc3\xa4");
+  uint32_t first = sources_add(&sources, " a\nb   c:0  d:99999999999.vlm", text_string(&model), model.length);
+  uint32_t source = sources_add(&sources, "k.kernel", with_places, strlen(with_places));
+  Kernel **kernels;
+  size_t count;
+  CHECK(kernel_read(arena, &diagnostics, source, &kernels, &count), "%s", text_string(&diagnostics.text));
+  Kernel *kernel = kernels[0];
+  kernel->span_count = 0;
+  for (uint32_t at = (uint32_t)model.length + 9; at;
+       at--) // the long last line first; the end is beyond the text
+    ARENA_PUSH(arena, kernel->spans, kernel->span_count, kernel->span_capacity, ((Span){first, at, at + 1}));
+  kernel_print(kernel, &sources, &once);
+  KernelPlace places[KERNEL_MAX_PLACES];
+  CHECK(kernel_places(kernel, &sources, places) == KERNEL_MAX_PLACES, "the number of lines");
+  CHECK(places[0].line == 71 && places[0].length == 200, "line %d, %zu bytes", places[0].line,
+        places[0].length);
+  source = sources_add(&sources, "printed", text_string(&once), once.length);
+  bool fine = kernel_read(arena, &diagnostics, source, &kernels, &count) && count == 1;
+  CHECK(fine, "%s", text_string(&diagnostics.text));
+  if (fine) kernel_print(kernels[0], &sources, &twice);
+  CHECK(!strcmp(text_string(&once), text_string(&twice)), "%s then\n%s", text_string(&once),
+        text_string(&twice));
+  text_free(&model);
+  text_free(&once);
+  text_free(&twice);
+  text_free(&diagnostics.text);
+}
+
+// More lines than a kernel may have; a name longer than any.
+static void test_too_many_places(Arena *arena) {
+  for (int wrong = 0; wrong < 2; wrong++) {
+    Sources sources;
+    sources_init(&sources, arena);
+    Diagnostics diagnostics = {.sources = &sources};
+    Text text = {0};
+    Kernel **kernels;
+    size_t count;
+    text_print(&text, "kernel k map\n");
+    for (int i = 0; !wrong && i < 65; i++) text_print(&text, "from a.vlm:%d\n", i + 1);
+    if (wrong) text_print(&text, "from ");
+    for (int i = 0; wrong && i < 5000; i++) text_print(&text, "a");
+    if (wrong) text_print(&text, ":1\n");
+    uint32_t source = sources_add(&sources, "k.kernel", text_string(&text), text.length);
+    CHECK(!kernel_read(arena, &diagnostics, source, &kernels, &count), "accepted");
+    const char *message = wrong ? "k.kernel:2:6: error: expected the name of a file, of at most 4096 bytes"
+                                : "k.kernel:66:6: error: expected at most 64 model lines";
+    CHECK(!strncmp(text_string(&diagnostics.text), message, strlen(message)), "%.200s",
+          text_string(&diagnostics.text));
+    text_free(&text);
+    text_free(&diagnostics.text);
+  }
+}
+
 static const char *const bad_kernels[][2] = {
+    {"kernel k map\nfrom\n", "k.kernel:2:5: error: expected FILE:LINE"},
+    {"kernel k map\nfrom a.vlm\n", "k.kernel:2:6: error: expected FILE:LINE"},
+    {"kernel k map\nfrom a.vlm:\n", "k.kernel:2:6: error: expected FILE:LINE"},
+    {"kernel k map\nfrom a.vlm:12 x = y\n", "k.kernel:2:6: error: expected FILE:LINE"},
+    {"kernel k map\nfrom a.vlm:-3\n", "k.kernel:2:6: error: expected FILE:LINE"},
+    {"kernel k map\nfrom :3\n", "k.kernel:2:6: error: expected the name of a file"},
+    {"kernel k map\nfrom a\tb:3\n", "k.kernel:2:6: error: expected the name of a file"},
+    {"kernel k map\nfrom a.vlm:0  x\n", "k.kernel:2:12: error: expected the number of a line, from 1"},
+    {"kernel k map\nfrom a.vlm:99999999999999999999  x\n", "k.kernel:2:12: error: expected a smaller number"},
     {"kernel k map\naxes a=\n", "k.kernel:2:8: error: expected a name"},
     {"kernel k blob\n", "an anchor"},
     {"kernel k map\nbuffer y f32[3] write\nstore z [0] = 1\n", "the name of a buffer"},
@@ -248,6 +368,9 @@ int main(void) {
   test_plan();
   test_text(arena);
   test_bad_text(arena);
+  test_places(arena);
+  test_odd_places(arena);
+  test_too_many_places(arena);
   test_samples();
   arena_free(arena);
   return check_finish();

@@ -15,22 +15,13 @@ static void quantity(Text *out, double value, const char *unit) {
 
 // The model's lines, each once, with their text.
 static void model_lines(const CSource *c, const Sources *sources, Text *out) {
-  const Kernel *kernel = c->kernel;
-  for (size_t i = 0; i < kernel->span_count; i++) {
-    Span span = kernel->spans[i];
-    if (!span.source || span.source >= sources->count) continue;
-    int line = span_line(sources, span);
-    bool seen = false;
-    for (size_t k = 0; k < i; k++)
-      seen = seen || (kernel->spans[k].source == span.source && span_line(sources, kernel->spans[k]) == line);
-    if (seen) continue;
-    const Source *source = &sources->list[span.source];
-    size_t begin = span.begin < source->length ? span.begin : source->length;
-    while (begin && source->text[begin - 1] != '\n') begin--;
-    size_t length = strcspn(source->text + begin, "\n");
-    while (length && strchr(" \t\r\\", source->text[begin + length - 1])) length--; // a backslash would go on
-    while (length && strchr(" \t", source->text[begin])) begin++, length--;
-    text_print(out, "//   %s:%d  %.*s\n", source->path, line, (int)length, source->text + begin);
+  KernelPlace places[KERNEL_MAX_PLACES];
+  int count = kernel_places(c->kernel, sources, places);
+  for (int i = 0; i < count; i++) {
+    text_print(out, "//   ");
+    kernel_place_print(&places[i], out);
+    while (strchr(" \t\\", out->bytes[out->length - 1])) out->length--; // a backslash would go on
+    text_print(out, "\n");
   }
 }
 

@@ -49,7 +49,7 @@ static void cache_key(const Job *job, const Kernel *kernel, Text *key) {
   unsigned major, minor, patch;
   LLVMGetVersion(&major, &minor, &patch);
   if (dladdr((const void *)&cache_key, &info)) (void)!stat(info.dli_fname, &status);
-  kernel_print(kernel, key);
+  kernel_print(kernel, NULL, key);
   text_print(key, "\ncpu %s %s\nllvm %u.%u.%u build %lld %lld.%09ld", job->cpu, job->features, major, minor,
              patch, (long long)status.st_size, (long long)status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
 }

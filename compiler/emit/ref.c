@@ -24,9 +24,8 @@ static bool compile(Kernel *const *kernels, size_t count, const EmitOptions *opt
 static void release(void *handle) { (void)handle; }
 
 static bool text(Kernel *kernel, const char *form, const EmitOptions *options, Text *out, Failure *failure) {
-  (void)options;
   if (strcmp(form, "kernels")) return fail(failure, "target ref has no form `%s`, only `kernels`", form);
-  kernel_print(kernel, out);
+  kernel_print(kernel, options ? options->sources : NULL, out);
   return true;
 }
 

@@ -5,6 +5,7 @@
 // matter and can not change a result but for the order of a sum.
 //
 //   kernel layernorm_1 row
+//   from models/vit.vlm:31  x = x + attn(norm1(x))      (a model line that it implements, with its text)
 //   axes b=B t=T d=128 e=128
 //   buffer x f32[B, T, 128] read
 //   buffer y f32[B, T, 128] write
@@ -13,7 +14,8 @@
 //   ...
 //   store y [b, t, d] = %9 over b t d
 //
-// Text form: print.c writes it, read.c reads it back.
+// Text form: print.c writes it, read.c reads it back. The files named after `from` need not be there then:
+// each such line becomes a source of its own (source.h), so that tables and comments show it as before.
 #ifndef VLMC_COMPILER_KERNEL_KERNEL_H
 #define VLMC_COMPILER_KERNEL_KERNEL_H
 
@@ -23,6 +25,7 @@
 #include "runtime/base/extent.h"
 
 enum { KERNEL_MAX_AXES = 32, KERNEL_MAX_RANK = 8, KERNEL_MAX_BUFFERS = 24, KERNEL_MAX_STORES = 12 };
+enum { KERNEL_MAX_PLACES = 64 }; // model lines that are shown; further ones are left out
 
 typedef uint32_t ExprId; // index into Kernel.exprs, 0: none
 
@@ -195,9 +198,22 @@ bool kernel_depends(const Kernel *kernel, ExprId id, ExprId on); // is `on` part
 // ---- share.c: reductions over axes of one extent bind the same axis, so that equal terms are one expression
 Kernel *kernel_share(Arena *arena, const Kernel *kernel);
 
+// ---- places.c: the model lines that a kernel implements -----------------------------------------
+typedef struct KernelPlace {
+  const char *path;
+  int line;
+  const char *text; // of the line, not NUL-terminated; blanks around it and what is very long are left out
+  size_t length;
+} KernelPlace;
+// Each line once, in order of use; how many there are.
+int kernel_places(const Kernel *kernel, const Sources *sources, KernelPlace places[KERNEL_MAX_PLACES]);
+void kernel_place_print(const KernelPlace *place, Text *text);               // FILE:LINE  TEXT
+void kernel_lines(const Kernel *kernel, const Sources *sources, Text *text); // FILE:LINE, FILE:LINE
+
 // ---- verify.c, print.c, read.c ------------------------------------------------------------------
 bool kernel_verify(const Kernel *kernel, Text *reason);
-void kernel_print(const Kernel *kernel, Text *text);
+// `sources` NULL: without model lines, as a cache of code by its text wants it.
+void kernel_print(const Kernel *kernel, const Sources *sources, Text *text);
 // Reads any number of kernels; false: errors were reported.
 bool kernel_read(Arena *arena, Diagnostics *diagnostics, uint32_t source, Kernel ***kernels, size_t *count);
 

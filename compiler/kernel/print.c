@@ -1,5 +1,6 @@
-// Kernels as text, in the form that read.c reads back. Input: a kernel; output: its text, with expressions
-// numbered from 1 in order of use and whole-number index arithmetic written out where it stands.
+// Kernels as text, in the form that read.c reads back. Input: a kernel and the sources of its model lines;
+// output: its text, with expressions numbered from 1 in order of use and whole-number index arithmetic
+// written out where it stands.
 #include "compiler/kernel/kernel.h"
 
 #include <string.h>
@@ -130,11 +131,22 @@ static void print_line(Printer *printer, ExprId id) {
   text_print(text, " : %s\n", dtype_name(expr->dtype));
 }
 
-static void print_head(Printer *printer) {
+static void print_places(const Kernel *kernel, const Sources *sources, Text *text) {
+  KernelPlace places[KERNEL_MAX_PLACES];
+  int count = sources ? kernel_places(kernel, sources, places) : 0;
+  for (int i = 0; i < count; i++) {
+    text_print(text, "from ");
+    kernel_place_print(&places[i], text);
+    text_print(text, "\n");
+  }
+}
+
+static void print_head(Printer *printer, const Sources *sources) {
   static const char *const uses[] = {"read", "write", "update"};
   const Kernel *kernel = printer->kernel;
   Text *text = printer->text;
   text_print(text, "kernel %s %s\n", kernel->name, anchor_names[kernel->anchor]);
+  print_places(kernel, sources, text);
   if (kernel->axis_count) text_print(text, "axes");
   for (int i = 0; i < kernel->axis_count; i++) {
     text_print(text, " ");
@@ -172,7 +184,7 @@ static void number_lines(Printer *printer) {
   }
 }
 
-void kernel_print(const Kernel *kernel, Text *text) {
+void kernel_print(const Kernel *kernel, const Sources *sources, Text *text) {
   Arena *arena = arena_new();
   Printer printer = {.kernel = kernel, .text = text};
   printer.reached = ARENA_ARRAY(arena, bool, kernel->expr_count);
@@ -180,7 +192,7 @@ void kernel_print(const Kernel *kernel, Text *text) {
   printer.length = ARENA_ARRAY(arena, uint32_t, kernel->expr_count);
   kernel_reachable(kernel, printer.reached);
   number_lines(&printer);
-  print_head(&printer);
+  print_head(&printer, sources);
   for (ExprId id = 1; id < kernel->expr_count; id++)
     if (printer.number[id]) print_line(&printer, id);
   for (int i = 0; i < kernel->store_count; i++) {

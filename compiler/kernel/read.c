@@ -3,23 +3,19 @@
 // starts a comment. The grammar, one line per construct:
 //
 //   kernel NAME ANCHOR
-//   axes NAME=EXTENT ...                                     EXTENT: 128, T, 2*T+1
-//   buffer NAME DTYPE[EXTENT, ...] read|write|update
-//   %N = const NUMBER : DTYPE
-//   %N = load NAME [INDEX, ...] (if %N)? : DTYPE
-//   %N = random stream NUMBER ATOM ATOM : f32
-//   %N = OPERATION ATOM ... (over AXIS ...)? : DTYPE
-//   %N = index INDEX
-//   store NAME [INDEX, ...] (=|+=) ATOM (over AXIS ...)?
-//   INDEX = ATOM ((+|-|*) ATOM)?
-//   ATOM  = NUMBER | AXIS | size(EXTENT) | %N | neg(INDEX) | div(INDEX, INDEX) | mod(INDEX, INDEX) | (INDEX)
+//   from FILE:LINE (two blanks, the line's text)?            the rest of the line as it is; the file need not
+//   exist axes NAME=EXTENT ...                                     EXTENT: 128, T, 2*T+1 buffer NAME
+//   DTYPE[EXTENT, ...] read|write|update %N = const NUMBER : DTYPE %N = load NAME [INDEX, ...] (if %N)? :
+//   DTYPE %N = random stream NUMBER ATOM ATOM : f32 %N = OPERATION ATOM ... (over AXIS ...)? : DTYPE %N =
+//   index INDEX store NAME [INDEX, ...] (=|+=) ATOM (over AXIS ...)? INDEX = ATOM ((+|-|*) ATOM)? ATOM  =
+//   NUMBER | AXIS | size(EXTENT) | %N | neg(INDEX) | div(INDEX, INDEX) | mod(INDEX, INDEX) | (INDEX)
 #include "compiler/kernel/kernel.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DEPTH = 64, MAX_WORD = 256, MAX_LINES = 1 << 16 };
+enum { MAX_DEPTH = 64, MAX_WORD = 256, MAX_LINES = 1 << 16, MAX_PATH = 4096 };
 
 typedef struct Reader {
   Arena *arena;
@@ -226,6 +222,58 @@ static bool buffer_line(Reader *reader) {
   return end_of_line(reader);
 }
 
+// ---- model lines --------------------------------------------------------------------------------
+
+// Where in a line the path ends: before `:DIGITS` and two blanks or nothing. `length`: it does so nowhere.
+static size_t path_end(const char *line, size_t length) {
+  for (size_t i = 0; i < length; i++) {
+    size_t digits = 0;
+    while (line[i] == ':' && i + 1 + digits < length && isdigit((unsigned char)line[i + 1 + digits]))
+      digits++;
+    size_t after = i + 1 + digits;
+    if (digits && (after == length || (after + 1 < length && line[after] == ' ' && line[after + 1] == ' ')))
+      return i;
+  }
+  return length;
+}
+
+static bool odd_path(const char *path, size_t length) {
+  for (size_t i = 0; i < length; i++)
+    if ((unsigned char)path[i] < ' ' || path[i] == 127 || (i && path[i] == ' ' && path[i - 1] == ' '))
+      return true;
+  return !length || length > MAX_PATH;
+}
+
+static bool from_line(Reader *reader) {
+  skip_blanks(reader);
+  size_t begin = reader->at, stop = begin;
+  const char *line = reader->text + begin;
+  while (stop < reader->end && reader->text[stop] != '\n') stop++;
+  while (stop > begin && strchr(" \t\r", reader->text[stop - 1])) stop--;
+  size_t length = path_end(line, stop - begin);
+  int64_t number;
+  if (reader->kernel->span_count == KERNEL_MAX_PLACES)
+    return complain(reader, begin, "at most 64 model lines of a kernel");
+  reader->at = begin + length;
+  if (reader->at == stop)
+    return complain(reader, begin, "FILE:LINE, then nothing or two blanks and the line's text");
+  if (odd_path(line, length))
+    return complain(reader, begin, "the name of a file, of at most 4096 bytes, in plain text");
+  reader->at++;
+  size_t digits = reader->at;
+  if (!whole_number(reader, SOURCE_MAX_BYTES, &number)) return false;
+  if (number < 1) return complain(reader, digits, "the number of a line, from 1");
+  skip_blanks(reader);
+  size_t text = stop - reader->at;
+  uint32_t source = sources_add_line(reader->diagnostics->sources, line, length, (int)number,
+                                     reader->text + reader->at, text);
+  Kernel *kernel = reader->kernel;
+  ARENA_PUSH(reader->arena, kernel->spans, kernel->span_count, kernel->span_capacity,
+             ((Span){source, 0, (uint32_t)text}));
+  skip_line(reader);
+  return true;
+}
+
 // ---- expressions --------------------------------------------------------------------------------
 
 static bool line_number(Reader *reader, ExprId *out) {
@@ -402,10 +450,11 @@ static bool head_line(Reader *reader) {
 
 static bool body_line(Reader *reader) {
   if (peek(reader, '%')) return expression_line(reader);
+  if (accept_word(reader, "from")) return from_line(reader);
   if (accept_word(reader, "axes")) return axes_line(reader);
   if (accept_word(reader, "buffer")) return buffer_line(reader);
   if (accept_word(reader, "store")) return store_line(reader);
-  return complain(reader, reader->at, "`axes`, `buffer`, an expression or `store`");
+  return complain(reader, reader->at, "`from`, `axes`, `buffer`, an expression or `store`");
 }
 
 static bool at_head(Reader *reader) {
@@ -445,7 +494,8 @@ bool kernel_read(Arena *arena, Diagnostics *diagnostics, uint32_t source, Kernel
   int errors = diagnostics->errors;
   *kernels = NULL;
   *count = 0;
-  while (next_line(&reader))
+  while (diagnostics->errors - errors <= DIAGNOSTICS_MAX_ERRORS &&
+         next_line(&reader)) // later ones are not shown
     if (read_kernel(&reader)) ARENA_PUSH(arena, *kernels, *count, capacity, reader.kernel);
   return diagnostics->errors == errors;
 }

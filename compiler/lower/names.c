@@ -86,9 +86,9 @@ const char *span_place(Lowering *lowering, Span span) {
 
 const char *model_lines(Lowering *lowering, const Kernel *kernel) {
   Text text = {0};
-  const char *seen[64];
+  const char *seen[KERNEL_MAX_PLACES];
   int count = 0;
-  for (size_t i = 0; i < kernel->span_count && count < 64; i++) {
+  for (size_t i = 0; i < kernel->span_count && count < KERNEL_MAX_PLACES; i++) {
     const char *line = span_place(lowering, kernel->spans[i]);
     bool known = !*line;
     for (int k = 0; k < count && !known; k++) known = !strcmp(seen[k], line);

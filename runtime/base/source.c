@@ -9,12 +9,17 @@
 
 void sources_init(Sources *sources, Arena *arena) {
   *sources = (Sources){.arena = arena};
-  ARENA_PUSH(arena, sources->list, sources->count, sources->capacity, ((Source){"", "", 0}));
+  ARENA_PUSH(arena, sources->list, sources->count, sources->capacity, ((Source){"", "", 0, 1}));
 }
 
 uint32_t sources_add(Sources *sources, const char *path, const char *text, size_t length) {
-  Source source = {arena_copy(sources->arena, path, strlen(path)), arena_copy(sources->arena, text, length),
-                   length};
+  return sources_add_line(sources, path, strlen(path), 1, text, length);
+}
+
+uint32_t sources_add_line(Sources *sources, const char *path, size_t path_length, int line, const char *text,
+                          size_t length) {
+  Source source = {arena_copy(sources->arena, path, path_length), arena_copy(sources->arena, text, length),
+                   length, line};
   ARENA_PUSH(sources->arena, sources->list, sources->count, sources->capacity, source);
   return (uint32_t)sources->count - 1;
 }
@@ -37,7 +42,8 @@ bool sources_read(Sources *sources, const char *path, uint32_t *source, Failure 
   if (!file) return fail(failure, "%s: %s", path, strerror(errno));
   size_t length = (size_t)status.st_size;
   char *bytes = malloc(length + 1);
-  bool good = bytes ? read_all(file, path, bytes, &length, failure) : fail(failure, "%s: out of memory", path);
+  bool good =
+      bytes ? read_all(file, path, bytes, &length, failure) : fail(failure, "%s: out of memory", path);
   if (good) *source = sources_add(sources, path, bytes, length);
   free(bytes);
   fclose(file);
@@ -52,7 +58,7 @@ Span span_join(Span first, Span last) {
 void span_locate(const Sources *sources, Span span, int *line, int *column) {
   const Source *source = &sources->list[span.source < sources->count ? span.source : 0];
   size_t end = span.begin < source->length ? span.begin : source->length;
-  *line = 1, *column = 1;
+  *line = source->first_line, *column = 1;
   for (size_t i = 0; i < end; i++) {
     if (source->text[i] == '\n') {
       ++*line, *column = 1;

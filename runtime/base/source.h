@@ -19,6 +19,7 @@ typedef struct Source {
   const char *path; // as the user would write it
   const char *text; // NUL-terminated, may hold any bytes
   size_t length;
+  int first_line; // number of the text's first line: 1 but where the text is one line of a file
 } Source;
 
 typedef struct Sources {
@@ -31,6 +32,9 @@ enum { SOURCE_MAX_BYTES = 16 << 20 };
 
 void sources_init(Sources *sources, Arena *arena);
 uint32_t sources_add(Sources *sources, const char *path, const char *text, size_t length); // copies
+// One line of a file that need not be at hand, as the text of a kernel tells it. Places in it have that line.
+uint32_t sources_add_line(Sources *sources, const char *path, size_t path_length, int line, const char *text,
+                          size_t length);
 // Reads a file; fails on a missing file, a folder, more than SOURCE_MAX_BYTES or a NUL byte.
 bool sources_read(Sources *sources, const char *path, uint32_t *source, Failure *failure);
 

@@ -17,8 +17,8 @@ static bool read_fuzzed_kernels(Opened *opened, const char *text, size_t size, K
   return good;
 }
 
-static void print_kernel_list(Kernel *const *kernels, size_t count, Text *text) {
-  for (size_t i = 0; i < count; i++) kernel_print(kernels[i], text);
+static void print_kernel_list(const Opened *opened, Kernel *const *kernels, size_t count, Text *text) {
+  for (size_t i = 0; i < count; i++) kernel_print(kernels[i], &opened->sources, text);
 }
 
 static void check_fuzzed_kernel(const Opened *opened, Kernel *kernel) {
@@ -39,10 +39,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   size_t count, again_count;
   if (!memchr(bytes, 0, size) && read_fuzzed_kernels(opened, (const char *)bytes, size, &kernels, &count)) {
     Text once = {0}, twice = {0};
-    print_kernel_list(kernels, count, &once);
+    print_kernel_list(opened, kernels, count, &once);
     if (!read_fuzzed_kernels(opened, text_string(&once), once.length, &again, &again_count))
       die("what was printed is refused: %s", text_string(&opened->diagnostics.text));
-    print_kernel_list(again, again_count, &twice);
+    print_kernel_list(opened, again, again_count, &twice);
     if (strcmp(text_string(&once), text_string(&twice))) abort();
     for (size_t i = 0; i < count; i++) check_fuzzed_kernel(opened, kernels[i]);
     text_free(&once);
