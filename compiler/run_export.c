@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/jinja.h"
+
 // The block called NAME, or PART.NAME; without a name the only one of the whole model.
 static const WeightMap *choose_block(Job *job) {
   const WeightMaps *maps = compiler_weights(job->compiler);
@@ -26,15 +28,27 @@ static const WeightMap *choose_block(Job *job) {
   return fitting == 1 ? found : NULL;
 }
 
-// A language model's GGUF carries the tokenizer that lies beside the weights; other files have none.
+static bool note_template(Job *job, const Template *form, GgufMetadata *metadata) {
+  if (!form || !form->turn) return true;
+  Text jinja = {0};
+  bool good = template_jinja(form, &jinja, &job->failure);
+  if (good) gguf_add_string(metadata, "tokenizer.chat_template", text_string(&jinja));
+  text_free(&jinja);
+  return good;
+}
+
+// A language model's GGUF carries the tokenizer that lies beside the weights, and the template; other files
+// have neither.
 static bool note_tokenizer(Job *job, const WeightMap *map, GgufMetadata *metadata) {
   const Template *form = model_template(compiler_model(job->compiler));
   for (size_t i = 0; i < map->row_count; i++) {
     const MapRow *row = &map->rows[i];
     if (!job_is_token_table(job, row->parameter)) continue;
     if (!job_find_tokenizer(job, form, row->extents[0])) return false;
+    int32_t begin = form && form->begin ? tokenizer_find(job->tokenizer, form->begin) : -1;
     int32_t end = form && form->end_count ? tokenizer_find(job->tokenizer, form->ends[0]) : -1;
-    return tokenizer_note_gguf(job->tokenizer, row->extents[0], end, metadata, &job->failure);
+    return tokenizer_note_gguf(job->tokenizer, row->extents[0], begin, end, metadata, &job->failure) &&
+           note_template(job, form, metadata);
   }
   return true;
 }

@@ -448,15 +448,17 @@ static void test_tokenizer(void) {
   if (handle >= 0) close(handle);
   tokenizer_trainer_add(trainer, text, sizeof text - 1);
   CHECK(tokenizer_trainer_finish(trainer, 270, specials, 2, &tokenizer, &failure), "%s", failure.message);
-  CHECK(!tokenizer_note_gguf(tokenizer, 200, 0, &metadata, &failure) && strstr(failure.message, "200"), "%s",
-        failure.message);
-  CHECK(tokenizer_note_gguf(tokenizer, 300, 0, &metadata, &failure), "%s", failure.message);
+  CHECK(!tokenizer_note_gguf(tokenizer, 200, -1, 0, &metadata, &failure) && strstr(failure.message, "200"),
+        "%s", failure.message);
+  CHECK(tokenizer_note_gguf(tokenizer, 300, 1, 0, &metadata, &failure), "%s", failure.message);
   CHECK(gguf_create(path, &metadata, &tensor, 1, &writer, &failure) &&
             gguf_put_f32(writer, 0, &value, &failure) && gguf_finish(writer, &failure) &&
             gguf_open(path, &file, &failure),
         "%s", failure.message);
   const GgufValue *end = gguf_find(&file, "tokenizer.ggml.eos_token_id");
   CHECK(end && gguf_integer(end, 0) == 0, "generation stops");
+  const GgufValue *begin = gguf_find(&file, "tokenizer.ggml.bos_token_id");
+  CHECK(begin && gguf_integer(begin, 0) == 1, "the template's beginning");
   gguf_close(&file);
   CHECK(tokenizer_open(path, &back, &failure), "%s", failure.message);
   Ids wanted = {0}, found = {0};

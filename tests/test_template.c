@@ -3,6 +3,7 @@
 #include "elaborate.h"
 
 #include "runtime/conversation.h"
+#include "runtime/jinja.h"
 
 static const struct {
   const char *name, *block;
@@ -268,6 +269,35 @@ static void test_ends(const Setting *settings, const Tokenizer *tokenizer, Arena
   CHECK(conversation_takes_system(chatml) && !conversation_takes_system(find(settings, "plain")), "system");
 }
 
+// The Jinja texts, which parity/chat_templates.py renders and compares with the published templates.
+static void test_jinja(Setting *settings) {
+  static const struct {
+    const char *name, *text;
+  } cases[] = {
+#define CASE(name, text) {name, text},
+#include "parity/jinja.inc"
+#undef CASE
+  };
+  Failure failure = {0};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (int j = 0; j < TEMPLATE_COUNT; j++) {
+      Text text = {0};
+      if (strcmp(templates[j].name, cases[i].name)) continue;
+      CHECK(template_jinja(model_template(settings[j].session.model), &text, &failure) &&
+                !strcmp(text_string(&text), cases[i].text),
+            "%s: %s\n%s", cases[i].name, failure.message, text_string(&text));
+      text_free(&text);
+    }
+  Text text = {0};
+  CHECK(!template_jinja(&(Template){.caption = "{answer}"}, &text, &failure) &&
+            strstr(failure.message, "no turn"),
+        "%s", failure.message);
+  CHECK(!template_jinja(&(Template){.turn = "{prompt}"}, &text, &failure) &&
+            strstr(failure.message, "no {answer}"),
+        "%s", failure.message);
+  text_free(&text);
+}
+
 int main(void) {
   Setting settings[TEMPLATE_COUNT];
   Tokenizer *tokenizer = train_tokenizer();
@@ -290,6 +320,7 @@ int main(void) {
     test_rows(settings, tokenizer, arena);
     test_captions(settings, tokenizer, arena);
     test_ends(settings, tokenizer, arena);
+    test_jinja(settings);
   }
   for (int i = 0; i < TEMPLATE_COUNT; i++) session_close(&settings[i].session);
   tokenizer_free(tokenizer);

@@ -283,12 +283,12 @@ static void note_lists(const Tokenizer *tokenizer, size_t count, GgufMetadata *m
   arena_free(arena);
 }
 
-bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t end, GgufMetadata *metadata,
-                         Failure *failure) {
+bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t begin, int32_t end,
+                         GgufMetadata *metadata, Failure *failure) {
   bool plain = tokenizer->byte_level && !*tokenizer->suffix;
   for (size_t i = 0; i < tokenizer->merge_count; i++) plain &= tokenizer->merges[i].rank == i;
   const Kind *kind = plain ? find_kind(tokenizer) : NULL;
-  bool after = tokenizer->after_count == 1;
+  bool before = tokenizer->before_count == 1, after = tokenizer->after_count == 1;
   if (!kind) return fail(failure, "the tokenizer is of no kind that GGUF has a name for");
   if (vocabulary < tokenizer->count || vocabulary > TOKENIZER_MAX_TOKENS)
     return fail(failure, "the tokenizer has %d tokens, but the model %lld", tokenizer->count,
@@ -296,9 +296,10 @@ bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t
   gguf_add_string(metadata, KEY("model"), "gpt2");
   gguf_add_string(metadata, KEY("pre"), kind->pre);
   note_lists(tokenizer, (size_t)vocabulary, metadata);
-  gguf_add_bool(metadata, KEY("add_bos_token"), tokenizer->before_count == 1);
-  if (tokenizer->before_count == 1)
-    gguf_add_u32(metadata, KEY("bos_token_id"), (uint32_t)tokenizer->before[0]);
+  gguf_add_bool(metadata, KEY("add_space_prefix"), false);
+  gguf_add_bool(metadata, KEY("add_bos_token"), before);
+  if (before || begin >= 0)
+    gguf_add_u32(metadata, KEY("bos_token_id"), (uint32_t)(before ? tokenizer->before[0] : begin));
   gguf_add_bool(metadata, KEY("add_eos_token"), after);
   if (after || end >= 0)
     gguf_add_u32(metadata, KEY("eos_token_id"), (uint32_t)(after ? tokenizer->after[0] : end));

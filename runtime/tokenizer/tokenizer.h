@@ -69,12 +69,14 @@ bool tokenizer_read_gpt2(const char *vocabulary_path, const char *merges_path, T
 bool tokenizer_save(const Tokenizer *tokenizer, const char *path, Failure *failure); // atomically
 void tokenizer_print(const Tokenizer *tokenizer, Text *json);                        // what it writes
 // The keys tokenizer.ggml.* of a GGUF file. Fails where the format has no form for it: it knows byte-level
-// vocabularies, split in one of the ways that read_gguf.c lists. The model has `vocabulary` tokens, of which those
-// that the tokenizer lacks are never used; generation stops at `end` (-1: at what stands after every text).
+// vocabularies, split in one of the ways that read_gguf.c lists. The model has `vocabulary` tokens, of which
+// those that the tokenizer lacks are never used; generation stops at `end` (-1: at what stands after every
+// text), and `begin` (-1: none) is what programs that add a first token would add, where the tokenizer adds
+// none.
 struct GgufMetadata;
-bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t end,
+bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t begin, int32_t end,
                          struct GgufMetadata *metadata, Failure *failure);
-void tokenizer_free(Tokenizer *tokenizer);                                           // accepts NULL
+void tokenizer_free(Tokenizer *tokenizer); // accepts NULL
 
 int32_t tokenizer_count(const Tokenizer *tokenizer);                     // ids are 0 ... count-1
 int32_t tokenizer_find(const Tokenizer *tokenizer, const char *special); // an added token's id, or -1

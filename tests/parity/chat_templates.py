@@ -5,8 +5,13 @@ ChatML is SmolLM2-Instruct's template and Llama-2's its own, rendered by transfo
 FastChat and LLaVA-1.5 do it (system text, " ", "USER: " + text, " ", "ASSISTANT: " + text, "</s>").
 tests/test_template.c says the same as `template` blocks. Run where transformers is (pip install transformers jinja2, in
 a folder of its own): python3 tests/parity/chat_templates.py > tests/parity/chat_templates.inc
+The Jinja texts of jinja.inc, which `vlmc export` writes into GGUF files, have to render to the same; standard error says
+of each whether they do.
 """
 import json
+import pathlib
+import re
+import sys
 
 import transformers
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -49,9 +54,24 @@ def vicuna(system, turns, prompt):
     return text
 
 
+RENDERERS = (("chatml", jinja(SMOLLM2)), ("llama2", jinja(LLAMA2)), ("vicuna", vicuna))
+
+
+def check_ours(name, render):
+    cases = re.findall(r'CASE\("(\w+)",\s*("(?:[^"\\]|\\.)*")\)', pathlib.Path(__file__).with_name("jinja.inc").read_text())
+    ours = jinja(json.loads(dict(cases)[name]))
+    for system in (None, "Be brief."):
+        for count in (1, 3):
+            for prompt in (True, False):
+                assert ours(system, TURNS[:count], prompt) == render(system, TURNS[:count], prompt), name
+    print(f"{name}: the Jinja text that is exported renders the same", file=sys.stderr)
+
+
+for one in RENDERERS:
+    check_ours(*one)
 print(f"// Made by chat_templates.py with transformers {transformers.__version__}:")
 print("// template, system's text (NULL: none is given), number of turns, the prompt for the last answer, the whole.")
-for name, render in (("chatml", jinja(SMOLLM2)), ("llama2", jinja(LLAMA2)), ("vicuna", vicuna)):
+for name, render in RENDERERS:
     for system in (None, "Be brief."):
         for count in (1, 3):
             prompt, whole = (render(system, TURNS[:count], prompt) for prompt in (True, False))
