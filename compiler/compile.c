@@ -42,16 +42,18 @@ static bool read_defines(Compiler *compiler) {
   Define *defines = ARENA_ARRAY(compiler->arena, Define, options->define_count + 1);
   for (size_t i = 0; i < options->define_count; i++) {
     const char *text = options->defines[i], *equals = strchr(text, '=');
-    uint32_t source = sources_add(&compiler->sources, arena_print(compiler->arena, "-D %s", text),
-                                  equals ? equals + 1 : "", equals ? strlen(equals + 1) : 0);
     if (!equals || equals == text) {
       text_print(&compiler->diagnostics.text,
                  "vlmc: error: -D takes PATH=VALUE, as in -D vision.width=96, found `%.80s`\n", text);
       compiler->diagnostics.errors++;
       return false;
     }
+    const char *shown = arena_print(compiler->arena, "-D %s", text);
+    uint32_t source = sources_add(&compiler->sources, "command line", shown, strlen(shown));
+    size_t value = (size_t)(equals - text) + 4;
+    defines[i].span = (Span){source, 3, (uint32_t)value - 1};
     defines[i].path = arena_copy(compiler->arena, text, (size_t)(equals - text));
-    defines[i].value = ast_parse_expression(compiler->arena, &compiler->diagnostics, source);
+    defines[i].value = ast_parse_expression(compiler->arena, &compiler->diagnostics, source, value);
     if (!defines[i].value) return false;
   }
   compiler->model_options = (ModelOptions){options->preset, defines, options->define_count};

@@ -1,6 +1,7 @@
 // Reading the command line by one table.
 #include "compiler/options.h"
 
+#include "runtime/files.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 #include <errno.h>
@@ -137,8 +138,8 @@ static bool read_number(const Flag *flag, const char *text, double *number, Fail
   char *end;
   errno = 0;
   *number = strtod(text, &end);
-  bool whole = flag->kind != FLAG_WHOLE || *number == (double)(int64_t)*number;
-  if (end != text && !*end && !errno && whole && *number >= flag->least && *number <= flag->most) return true;
+  bool fits = end != text && !*end && !errno && *number >= flag->least && *number <= flag->most;
+  if (fits && (flag->kind != FLAG_WHOLE || *number == (double)(int64_t)*number)) return true;
   return fail(failure, "--%s takes a%s number from %.15g to %.15g, found `%.80s`", flag->name,
               flag->kind == FLAG_WHOLE ? " whole" : "", flag->least, flag->most, text);
 }
@@ -207,9 +208,25 @@ static bool read_flag(int count, char **words, int *at, Options *options, Failur
   return set_flag(flag, value, options, failure);
 }
 
+// The first word is no command: is it a mistyped one, rather than a model file? A file of that name is one.
+static bool check_command(int count, char **words, Failure *failure) {
+  const char *word = count > 1 ? words[1] : "-";
+  int least = strlen(word) > 3 ? 3 : 2;
+  const char *closest = NULL;
+  if (*word == '-' || strpbrk(word, "./") || file_exists(word)) return true;
+  for (int i = 1; i < COMMAND_COUNT; i++) {
+    int changes = text_distance(word, commands[i].name, least - 1);
+    if (!changes) return true;
+    if (changes < least) least = changes, closest = commands[i].name;
+  }
+  if (!closest) return true;
+  return fail(failure, "`%s` is neither a command nor a file; did you mean `vlmc %s`?", word, closest);
+}
+
 bool options_read(int count, char **words, Options *options, Failure *failure) {
   *options = (Options){.target = "cpu", .split = "test", .max_tokens = 128, .top_p = 1, .save_every = 60};
   int at = 1;
+  if (!check_command(count, words, failure)) return false;
   for (int i = 1; count > 1 && i < COMMAND_COUNT; i++)
     if (!strcmp(words[1], commands[i].name)) options->command = (Command)i, at = 2;
   for (bool plain = false; at < count; at++) {

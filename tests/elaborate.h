@@ -26,9 +26,11 @@ static inline void session_define(Session *session, const char *const *texts, si
   Define *defines = ARENA_ARRAY(session->arena, Define, count);
   for (size_t i = 0; i < count; i++) {
     const char *value = strchr(texts[i], '=') + 1;
-    uint32_t source = sources_add(&session->sources, "-D", value, strlen(value));
+    uint32_t source = sources_add(&session->sources, "-D", texts[i], strlen(texts[i]));
+    defines[i].span = (Span){source, 0, (uint32_t)(value - texts[i] - 1)};
     defines[i].path = arena_copy(session->arena, texts[i], (size_t)(value - texts[i] - 1));
-    defines[i].value = ast_parse_expression(session->arena, &session->diagnostics, source);
+    defines[i].value =
+        ast_parse_expression(session->arena, &session->diagnostics, source, (size_t)(value - texts[i]));
   }
   session->options.defines = defines;
   session->options.define_count = count;

@@ -70,6 +70,15 @@ refuses 'no preset `foo`.*tiny' models/gpt.vlm --preset foo
 refuses 'no stage `foo`.*text' models/gpt.vlm --stage foo
 refuses 'PATH=VALUE' models/gpt.vlm -D x
 refuses 'nothing is called `foo`' models/gpt.vlm -D foo=3
+refuses '^command line:1:4: error: nothing is called `foo`' models/gpt.vlm -D foo=3
+refuses '^command line:1:10: error: nothing is called `abc`' models/gpt.vlm -D width=abc
+refuses '^command line:1:10: error: `99999999999999999999` is too large a number; whole ones' models/gpt.vlm -D width=99999999999999999999
+refuses '^command line:1:10: error: `9007199254740993` is too large' models/gpt.vlm -D width=9007199254740993
+refuses 'below 1099511627776 .*, found 9000000000001$' models/gpt.vlm -D width=9000000000001
+refuses 'did you mean `vlmc train`' trian models/gpt.vlm
+refuses 'did you mean `vlmc train`' trian --data x models/gpt.vlm
+refuses 'did you mean `vlmc chat`' chta
+refuses 'No such file' zebra
 refuses 'nothing is called `abc`' models/gpt.vlm -D width=abc
 refuses 'stdlib/nn.vlm:[0-9]*:[0-9]*: error: ' models/gpt.vlm -D width=95
 refuses 'at least 1' models/gpt.vlm -D width=0

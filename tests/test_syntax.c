@@ -121,7 +121,8 @@ static void test_constructs(void) {
       "model M() { weights hub \"name/x\" { a.b[l].c[o, i] = \".x\"[i, o]; d = stack(\".a\", \".b\")\n"
       "  for l in depth with \"h.{l}\" { e = \".e\"; for m in 3 { f = \"f\" } } } }",
       "model M(a = 1) { weights hub if a == 1 or not a { ignore \"*.b\", \"c\"; d = \"d\" if a\n"
-      "  e[2*i + j] = \"e\"[j, i] for i < 3, j < 2\n f[i] = \"f\"[i] if a == 2 for i < a + 1\n g = h(\"x.\") } }",
+      "  e[2*i + j] = \"e\"[j, i] for i < 3, j < 2\n f[i] = \"f\"[i] if a == 2 for i < a + 1\n g = h(\"x.\") "
+      "} }",
       "model M() { preprocess pixels { resize shortest image bicubic; scale 1/255\n mean 0.5 -0.5 1/2*a; "
       "crop centre n } }",
       "preset p { vision(image = 64, patch = 8) lm(vocab = 2*256)\n a.b(c = true) }",
@@ -156,10 +157,10 @@ static void test_meaning(void) {
 
   session_open(&session);
   uint32_t source = sources_add(&session.sources, "-D", "4*(32+1)", 8);
-  Ast *expression = ast_parse_expression(session.arena, &session.diagnostics, source);
+  Ast *expression = ast_parse_expression(session.arena, &session.diagnostics, source, 0);
   CHECK(expression && expression->kind == AST_BINARY && expression->a->number == 4, "an expression alone");
   source = sources_add(&session.sources, "-D", "4 5", 3);
-  CHECK(!ast_parse_expression(session.arena, &session.diagnostics, source), "one expression only");
+  CHECK(!ast_parse_expression(session.arena, &session.diagnostics, source, 0), "one expression only");
   session_close(&session);
 }
 

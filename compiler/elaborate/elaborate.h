@@ -12,6 +12,7 @@
 // A setting from the command line: `-D vision.width=96`, `-D sft.epochs=2`.
 typedef struct Define {
   const char *path;
+  Span span;        // of the path
   const Ast *value; // an expression of constants
 } Define;
 
@@ -39,8 +40,8 @@ Graph *model_function(Model *model, const char *function, const char *const *res
 // Marks the parameters of `graph` that the stage trains. False: a selector matches nothing (reported).
 bool model_select(Model *model, const char *stage, Graph *graph);
 
-// The `weights` blocks of the model and of its parts, parts first. False: one speaks of parameters that do not
-// exist, or has indices that do not fit (reported).
+// The `weights` blocks of the model and of its parts, parts first. False: one speaks of parameters that do
+// not exist, or has indices that do not fit (reported).
 bool model_weights(Model *model, WeightMaps *maps);
 
 // What the file says of a run. model_stage: NULL and reported where the name is unknown. Template and

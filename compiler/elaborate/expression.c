@@ -28,6 +28,14 @@ const char *axis_text(Elaborator *elaborator, const char *label, Extent extent) 
   return copy;
 }
 
+const char *number_text(Elaborator *elaborator, double number) {
+  Text text = {0};
+  text_number(&text, number);
+  const char *copy = arena_copy(elaborator->arena, text_string(&text), text.length);
+  text_free(&text);
+  return copy;
+}
+
 const char *place_text(Elaborator *elaborator, Span place, Span from) {
   const Sources *sources = elaborator->diagnostics->sources;
   int line = span_line(sources, place);
@@ -42,7 +50,9 @@ bool to_extent(Elaborator *elaborator, const Value *value, Span span, Extent *ex
       *extent = value->extent.symbol ? value->extent : extent_constant((int64_t)value->number);
       if (extent->symbol || (extent->offset >= 0 && extent->offset < INT64_C(1) << 40)) return true;
     }
-    error_at(elaborator->diagnostics, span, "expected a whole number of at least 0, found %g", value->number);
+    bool large = value->number >= 0 && value->number == floor(value->number);
+    error_at(elaborator->diagnostics, span, "expected a whole number %s, found %s",
+             large ? "below 1099511627776 (2^40)" : "of at least 0", number_text(elaborator, value->number));
     return false;
   }
   error_at(elaborator->diagnostics, span, "expected a whole number, found %s", value_kind_name(value));

@@ -205,8 +205,8 @@ static void check_settings(Model *model) {
     const char *path = model->options->defines[i].path, *dot = strrchr(path, '.');
     const char *target = dot ? arena_copy(elaborator->arena, path, (size_t)(dot - path)) : "";
     if (!known_name(model, target, dot ? dot + 1 : path))
-      error_at(elaborator->diagnostics, model->options->defines[i].value->span,
-               "nothing is called `%s` in %s", path, model_name(model));
+      error_at(elaborator->diagnostics, model->options->defines[i].span, "nothing is called `%s` in %s", path,
+               model_name(model));
   }
 }
 

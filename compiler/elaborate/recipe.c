@@ -21,8 +21,8 @@ static void read_whole(Elaborator *elaborator, Scope *scope, const Ast *item, in
   if (number >= 0 && number <= most && number == (int)number)
     *whole = (int)number;
   else
-    error_at(elaborator->diagnostics, item->span, "expected a whole number from 0 to %d, found %g", most,
-             number);
+    error_at(elaborator->diagnostics, item->span, "expected a whole number from 0 to %d, found %s", most,
+             number_text(elaborator, number));
 }
 
 static bool item_is(const Ast *item, const char *word) {

@@ -26,25 +26,12 @@ Value *scope_find(Scope *scope, const char *name) {
   return NULL;
 }
 
-// How many letters to change, put in or leave out to make a of b; more than `limit` counts as limit + 1.
-static int distance(const char *a, const char *b, int limit) {
-  if (*a && *a == *b) return distance(a + 1, b + 1, limit);
-  if (!*a && !*b) return 0;
-  if (!limit) return 1;
-  int least = limit;
-  int tries[] = {*a && *b ? distance(a + 1, b + 1, limit - 1) : least,
-                 *a ? distance(a + 1, b, limit - 1) : least, *b ? distance(a, b + 1, limit - 1) : least};
-  for (int i = 0; i < 3; i++)
-    if (tries[i] < least) least = tries[i];
-  return least + 1;
-}
-
 const char *scope_closest(const Scope *scope, const char *name, bool outwards) {
   int limit = strlen(name) > 3 ? 2 : 1, least = limit + 1;
   const char *closest = NULL;
   for (; scope; scope = outwards ? scope->parent : NULL)
     for (size_t i = 0; i < scope->count; i++) {
-      int changes = distance(name, scope->bindings[i].name, limit);
+      int changes = text_distance(name, scope->bindings[i].name, limit);
       if (changes < least) least = changes, closest = scope->bindings[i].name;
     }
   return closest;

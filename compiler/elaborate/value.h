@@ -127,6 +127,7 @@ const char *source_text(Elaborator *elaborator, const Ast *ast); // the expressi
 const char *axis_label(Elaborator *elaborator, const Ast *axis);
 const char *axis_text(Elaborator *elaborator, const char *label,
                       Extent extent);                                  // "D=768", "768", for messages
+const char *number_text(Elaborator *elaborator, double number);        // with every digit
 const char *place_text(Elaborator *elaborator, Span place, Span from); // "line 12", "stdlib/nn.vlm:12"
 
 // ---- tensor.c: tensors by the names of their axes -----------------------------------------------

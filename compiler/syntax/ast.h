@@ -107,7 +107,8 @@ enum { AST_MAX_DEPTH = 256 }; // of brackets and of nodes: hostile input can not
 // parser resynchronises at line ends).
 Ast *ast_parse(Arena *arena, Diagnostics *diagnostics, uint32_t source);
 // One expression from the command line (`-D vision.width=4*32`): text is a source of its own.
-Ast *ast_parse_expression(Arena *arena, Diagnostics *diagnostics, uint32_t source);
+// The expression that stands in a source from byte `begin` on.
+Ast *ast_parse_expression(Arena *arena, Diagnostics *diagnostics, uint32_t source, size_t begin);
 
 // ---- print.c: the tree as source text again, canonically laid out; parse -> print -> parse is the identity.
 void ast_print(const Ast *ast, Text *text);

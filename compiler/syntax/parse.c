@@ -41,17 +41,17 @@ static bool check_bytes(Diagnostics *diagnostics, uint32_t index) {
   return false;
 }
 
-static Ast *parse(Arena *arena, Diagnostics *diagnostics, uint32_t source, int start) {
+static Ast *parse(Arena *arena, Diagnostics *diagnostics, uint32_t source, size_t begin, int start) {
   Parser *parser = ARENA_NEW(arena, Parser);
   *parser = (Parser){.arena = arena, .diagnostics = diagnostics, .source = source, .start = start};
   const Source *text = &diagnostics->sources->list[source];
   int errors = diagnostics->errors;
   yyscan_t scanner;
   if (!check_bytes(diagnostics, source)) return NULL;
-  size_t mark = text->length >= 3 && !memcmp(text->text, "\xef\xbb\xbf", 3) ? 3 : 0; // byte order mark
-  parser->offset = mark;
+  if (!begin && text->length >= 3 && !memcmp(text->text, "\xef\xbb\xbf", 3)) begin = 3; // byte order mark
+  parser->offset = begin;
   if (yylex_init_extra(parser, &scanner)) die("out of memory");
-  yy_scan_bytes(text->text + mark, (int)(text->length - mark), scanner);
+  yy_scan_bytes(text->text + begin, (int)(text->length - begin), scanner);
   int status = yyparse(scanner, parser);
   yylex_destroy(scanner);
   if (status && diagnostics->errors == errors) die("the parser failed without a message");
@@ -59,9 +59,9 @@ static Ast *parse(Arena *arena, Diagnostics *diagnostics, uint32_t source, int s
 }
 
 Ast *ast_parse(Arena *arena, Diagnostics *diagnostics, uint32_t source) {
-  return parse(arena, diagnostics, source, START_FILE);
+  return parse(arena, diagnostics, source, 0, START_FILE);
 }
 
-Ast *ast_parse_expression(Arena *arena, Diagnostics *diagnostics, uint32_t source) {
-  return parse(arena, diagnostics, source, START_EXPRESSION);
+Ast *ast_parse_expression(Arena *arena, Diagnostics *diagnostics, uint32_t source, size_t begin) {
+  return parse(arena, diagnostics, source, begin, START_EXPRESSION);
 }

@@ -62,3 +62,16 @@ void text_number(Text *text, double value) {
   }
   text_print(text, "%s", spelling);
 }
+
+int text_distance(const char *a, const char *b, int limit) {
+  if (*a && *a == *b) return text_distance(a + 1, b + 1, limit);
+  if (!*a && !*b) return 0;
+  if (!limit) return 1;
+  int least = limit;
+  int tries[] = {*a && *b ? text_distance(a + 1, b + 1, limit - 1) : least,
+                 *a ? text_distance(a + 1, b, limit - 1) : least,
+                 *b ? text_distance(a, b + 1, limit - 1) : least};
+  for (int i = 0; i < 3; i++)
+    if (tries[i] < least) least = tries[i];
+  return least + 1;
+}

@@ -18,4 +18,8 @@ const char *text_string(const Text *text); // "" while empty
 // The number's shortest spelling that reads back to the same double ("10", "0.1", "1e-05", "-inf", "nan").
 void text_number(Text *text, double value);
 
+// How many letters to change, put in or leave out to make a of b; more than `limit` (small: it takes 3^limit
+// tries) counts as limit + 1.
+int text_distance(const char *a, const char *b, int limit);
+
 #endif
