@@ -3,10 +3,10 @@
 #include "compiler/compile_internal.h"
 
 #include "compiler/graph/passes/passes.h"
+#include "runtime/base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { KIND_ALL = (1 << PROGRAM_COUNT) - 1, KIND_TRAIN = 1 << PROGRAM_TRAIN | 1 << PROGRAM_APPLY };
 enum { KIND_DERIVED = 1 << PROGRAM_PREFILL | 1 << PROGRAM_DECODE };
@@ -88,12 +88,6 @@ int pipeline_find(const char *name) {
   return -1;
 }
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void dump(const Unit *unit, const Pass *pass) {
   Text text = {0};
   if (!strcmp(pass->name, "lower"))
@@ -123,13 +117,13 @@ bool pipeline_run(Unit *unit, int *done, int last) {
     const Pass *pass = &passes[*done];
     bool kernels_only = !unit->graph && unit->lowered.kernel_count && strcmp(pass->name, "emit");
     if (!(pass->kinds >> unit->kind & 1) || kernels_only) continue;
-    double start = now();
+    double start = clock_now();
     if (!pass->run(unit)) return false;
-    double middle = now();
+    double middle = clock_now();
     if (!verify(unit, pass)) return false;
     if (options->time_passes)
       fprintf(stderr, "%-8s %-10s %8.2f ms   verify %6.2f ms\n", program_names[unit->kind], pass->name,
-              1e3 * (middle - start), 1e3 * (now() - middle));
+              1e3 * (middle - start), 1e3 * (clock_now() - middle));
     if (options->dump_after &&
         (!strcmp(options->dump_after, "all") || !strcmp(options->dump_after, pass->name)))
       dump(unit, pass);

@@ -1,6 +1,7 @@
 // Prompts -> answers, streamed.
 #include "runtime/chat.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/conversation.h"
 #include "runtime/picture.h"
 
@@ -9,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAX_TURNS = 256 };
@@ -25,12 +25,6 @@ typedef struct Chat {
   int shown, new_shown; // pictures of the conversation; those of them that the next question is about
   Ids seen;             // ids that the key/value cache holds
 } Chat;
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static void forget(Chat *chat) {
   int64_t elements = generator_feed(chat->options->generator)->picture_elements;
@@ -119,7 +113,7 @@ static bool stream_answer(Chat *chat, Text *answer, Timing *timing, Failure *fai
   Decoder decoder = {0};
   while (timing->tokens < options->max_tokens && !(options->stop && *options->stop)) {
     int32_t id = sampler_next(&chat->sampler, generator_logits(options->generator), vocabulary);
-    if (!timing->tokens++) timing->first = now();
+    if (!timing->tokens++) timing->first = clock_now();
     if (ends(chat, id) || id >= tokenizer_count(options->tokenizer)) break;
     size_t before = answer->length;
     tokenizer_decode(options->tokenizer, &decoder, id, false, answer);
@@ -133,14 +127,14 @@ static bool stream_answer(Chat *chat, Text *answer, Timing *timing, Failure *fai
   print_new(chat, answer, before);
   fputc('\n', options->out);
   fflush(options->out);
-  timing->end = now();
+  timing->end = clock_now();
   return true;
 }
 
 // What comes after `prompt`, streamed and, without the template's blanks, in *given (the arena's).
 static bool answer_prompt(Chat *chat, const Ids *prompt, const char **given, Failure *failure) {
   Text answer = {0};
-  Timing timing = {.asked = now()};
+  Timing timing = {.asked = clock_now()};
   bool good = feed_prompt(chat, prompt, failure) && stream_answer(chat, &answer, &timing, failure);
   if (good) {
     double rate = timing.tokens > 1 ? (double)(timing.tokens - 1) / (timing.end - timing.first) : 0;

@@ -1,6 +1,7 @@
 // Data set + generator -> accuracy, by kind of question.
 #include "runtime/evaluate.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/conversation.h"
 #include "runtime/files.h"
 #include "runtime/guess.h"
@@ -10,7 +11,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BATCH = 128, SHEET_CELLS = 40, SHEET_COLUMNS = 8, SHEET_SIDE = 112 };
@@ -37,12 +37,6 @@ typedef struct Evaluation {
   float *pictures; // [BATCH, C, H, W]
   double shown;
 } Evaluation;
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 // ---- reading ------------------------------------------------------------------------------------
 
@@ -207,7 +201,7 @@ static bool ask(Evaluation *evaluation, Group *group, Failure *failure) {
 
 static void show(Evaluation *evaluation, double started) {
   FILE *out = evaluation->options->progress;
-  double time = now();
+  double time = clock_now();
   if (!out || time - evaluation->shown < (isatty(fileno(out)) ? 0.5 : 10)) return;
   evaluation->shown = time;
   fprintf(out, "%seval  %zu/%zu  %.0f answers/s%s", isatty(fileno(out)) ? "\r" : "", evaluation->done,
@@ -218,7 +212,7 @@ static void show(Evaluation *evaluation, double started) {
 
 static bool ask_all(Evaluation *evaluation, Failure *failure) {
   const volatile sig_atomic_t *stop = evaluation->options->stop;
-  double started = now();
+  double started = clock_now();
   Group *group = calloc(1, sizeof *group);
   bool good = group || fail(failure, "out of memory");
   while (good && !(stop && *stop) && gather(evaluation, group)) {
@@ -324,11 +318,11 @@ static bool write_sheet(Evaluation *evaluation, const char *title, Failure *fail
 
 bool evaluate_run(const EvaluateOptions *options, EvaluateResult *result, Text *report, Failure *failure) {
   Evaluation evaluation = {.options = options, .arena = arena_new()};
-  double started = now();
+  double started = clock_now();
   *result = (EvaluateResult){0};
   bool good = read_questions(&evaluation, failure) && ask_all(&evaluation, failure) &&
               report_scores(&evaluation, result, report, failure);
-  result->seconds = now() - started;
+  result->seconds = clock_now() - started;
   if (good && options->log) good = write_answers(&evaluation, failure);
   if (good && options->sheet) {
     const char *title = arena_print(evaluation.arena, "%s: %" PRId64 " of %" PRId64 " answers right",

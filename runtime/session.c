@@ -1,9 +1,10 @@
 // A program bound to a store: memory for its data, results and temporaries, and one run after the other.
 #include "runtime/store_internal.h"
 
+#include "runtime/base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct Session {
   Arena *arena;
@@ -154,12 +155,6 @@ bool session_set_scalar(Session *session, const char *name, double value, Failur
   return device->upload(device, session->memory[i], bytes, dtype_bytes(buffer->dtype), failure);
 }
 
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static bool zero_before(Session *session, int launch, Failure *failure) {
   Device *device = session->store->device;
   const Launch *row = &session->program->launches[launch];
@@ -176,14 +171,14 @@ bool session_run(Session *session, Failure *failure) {
   Device *device = session->store->device;
   const Program *program = session->program;
   for (int i = 0; i < program->launch_count; i++) {
-    double start = session->seconds ? now() : 0;
+    double start = session->seconds ? clock_now() : 0;
     if (!zero_before(session, i, failure)) return false;
     if (!device->launch(device, session->loaded, program, &program->launches[i], session->arguments[i],
                         session->symbols, failure))
       return false;
     if (!session->seconds) continue;
     if (!device->wait(device, failure)) return false;
-    session->seconds[i] += now() - start;
+    session->seconds[i] += clock_now() - start;
   }
   session->runs++;
   return true;

@@ -1,12 +1,12 @@
 // The training loop: data set + compiled step -> parameters, log, checkpoints.
 #include "runtime/trainer.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/files.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const double SHOW_EVERY = 0.5;  // seconds between progress lines
@@ -26,12 +26,6 @@ typedef struct Trainer {
   int64_t samples, first_step;
   double loss, norm, rate;
 } Trainer;
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 double schedule_rate(const Stage *stage, int64_t step, int64_t total) {
   double warmup = stage->warmup < 1 ? stage->warmup * (double)total : stage->warmup;
@@ -221,7 +215,7 @@ static bool save(Trainer *trainer, Failure *failure) {
 // Lines for logs that are not a terminal come less often than the terminal's one line is renewed.
 static bool tell(Trainer *trainer, Failure *failure) {
   FILE *out = trainer->options->progress;
-  double time = now(), every = out && isatty(fileno(out)) ? SHOW_EVERY : 20 * SHOW_EVERY;
+  double time = clock_now(), every = out && isatty(fileno(out)) ? SHOW_EVERY : 20 * SHOW_EVERY;
   trainer->progress.seconds = trainer->before + time - trainer->started;
   write_log(trainer);
   if (time - trainer->shown >= every) {
@@ -236,14 +230,14 @@ static bool tell(Trainer *trainer, Failure *failure) {
 
 static bool loop(Trainer *trainer, Failure *failure) {
   const volatile sig_atomic_t *stop = trainer->options->stop;
-  trainer->started = trainer->saved = trainer->shown = now();
+  trainer->started = trainer->saved = trainer->shown = clock_now();
   while (trainer->progress.step < trainer->progress.total && !(stop && *stop)) {
     if (!run_step(trainer, failure)) return false;
     if (trainer->progress.step == trainer->first_step + 1 && trainer->options->profile)
       session_profile(trainer->session, true); // the first step also touches fresh memory
     if (!tell(trainer, failure)) return false;
   }
-  show(trainer, now());
+  show(trainer, clock_now());
   if (trainer->options->progress && isatty(fileno(trainer->options->progress)))
     fputc('\n', trainer->options->progress);
   return save(trainer, failure);

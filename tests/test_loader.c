@@ -1,9 +1,9 @@
 // The loader: what batches hold, that step N is the same however it is reached, and what bad pictures do.
-#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "runtime/base/arena.h"
+#include "runtime/base/clock.h"
 #include "runtime/files.h"
 #include "runtime/loader.h"
 #include "runtime/loader_parts.h"
@@ -320,13 +320,10 @@ static void measure(const Conversation *conversation) {
   Set set = open_set("rows", conversation);
   set.options.batch = 64;
   Loader *loader = open_loader(&set.options, 0);
-  struct timespec begin, end;
   enum { STEPS = 300 };
-  clock_gettime(CLOCK_MONOTONIC, &begin);
+  double begin = clock_now();
   for (int step = 0; step < STEPS; step++) loader_give_back(loader, next(loader));
-  clock_gettime(CLOCK_MONOTONIC, &end);
-  double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
-  printf("%.0f pictures of 28 x 28 a second, by one thread\n", STEPS * 64 / seconds);
+  printf("%.0f pictures of 28 x 28 a second, by one thread\n", STEPS * 64 / (clock_now() - begin));
   loader_close(loader);
   dataset_close(set.dataset);
 }

@@ -5,22 +5,16 @@
 //   name  ours  machine  ratio  reach  ok|short     (tab-separated; GFLOP/s, or GB/s where the name says so)
 #include "compiler/emit/emit.h"
 #include "compiler/kernel/kernel.h"
+#include "runtime/base/clock.h"
 #include "runtime/device.h"
 #include "runtime/threads.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ROUNDS = 7, COPIES = 24, MOST_THREADS = 256 };
-
-static double seconds(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static int by_size(const void *a, const void *b) {
   double x = *(const double *)a, y = *(const double *)b;
@@ -97,17 +91,17 @@ static void read_task(void *context, int worker, int64_t begin, int64_t end) {
 
 static double compute_peak(Threads *threads) { // GFLOP/s
   int64_t rounds = 6000000, tasks = threads_count(threads);
-  double start = seconds();
+  double start = clock_now();
   threads_run(threads, tasks, compute_task, &rounds);
-  return (double)tasks * chains(1) * (double)rounds / (seconds() - start) * 1e-9;
+  return (double)tasks * chains(1) * (double)rounds / (clock_now() - start) * 1e-9;
 }
 
 static double read_peak(Threads *threads, const void *memory, size_t bytes) { // GB/s
   enum { PIECES = 64 };
   Reading reading = {memory, (int64_t)(bytes / PIECES / sizeof(Wide))};
-  double start = seconds();
+  double start = clock_now();
   threads_run(threads, PIECES, read_task, &reading);
-  return (double)PIECES * (double)reading.count * sizeof(Wide) / (seconds() - start) * 1e-9;
+  return (double)PIECES * (double)reading.count * sizeof(Wide) / (clock_now() - start) * 1e-9;
 }
 
 // ---- kernels
@@ -258,13 +252,13 @@ static void measure(const Row *row, const Kernel *kernel, Running *running, Thre
   for (int round = -1; round < ROUNDS; round++) {
     double peak =
         row->bandwidth ? read_peak(threads, pool, weight_bytes * (size_t)copies) : compute_peak(threads);
-    double start = seconds();
+    double start = clock_now();
     for (int i = 0; i < repeats; i++) {
       if (pool) running->buffers[1] = pool + weight_bytes * (size_t)(i % copies);
       threads_run(threads, work_count(&running->code->work, running->symbols), code_task, running);
     }
     if (round < 0) continue; // the first is for the caches and the clock
-    ours[round] = work * repeats / (seconds() - start) * 1e-9;
+    ours[round] = work * repeats / (clock_now() - start) * 1e-9;
     machine[round] = peak;
   }
   if (pool) device->release(device, pool);
