@@ -84,6 +84,7 @@ demo: all
 	@BUILD=$(BUILD) sh examples/fashion/demo.sh
 
 fuzz:
+	@.ci/setup fuzz
 	@LIBS="$(LIBS)" sh tests/fuzz/run.sh $(SECONDS)
 
 install: all
