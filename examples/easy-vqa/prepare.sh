@@ -53,7 +53,7 @@ captions() {
 
 triples "$1" train | dialogues train >"$2/dialogues.jsonl"
 triples "$1" train | captions >"$2/captions.jsonl"
-triples "$1" train | dialogues train | sed 's/"image": "[^"]*", //' >"$2/text.jsonl"
+cat "$2/captions.jsonl" "$2/dialogues.jsonl" | sed 's/"image": "[^"]*", //' >"$2/text.jsonl"
 triples "$1" test | dialogues test >"$2/test.jsonl"
 head -n 60 "$2/test.jsonl" >"$2/sheet.jsonl"
 wc -l "$2"/*.jsonl
