@@ -151,7 +151,7 @@ static void evaluate_scalar(const Evaluation *e) {
 
 static void evaluate_arrange(const Evaluation *e) {
   FOR_EACH(p, e->result) {
-    int64_t at[MAX_RANK];
+    int64_t at[MAX_RANK] = {0};
     for (int i = 0; i < e->result->type.rank; i++)
       if (e->node->attributes.from[i] >= 0) at[e->node->attributes.from[i]] = p.at[i];
     e->result->data[p.linear] = *element(e->x, at);
@@ -182,7 +182,7 @@ static void evaluate_window(const Evaluation *e) {
 static void evaluate_slice(const Evaluation *e) {
   int64_t start = extent_value(e->node->attributes.start, e->symbols);
   FOR_EACH(p, e->result) {
-    int64_t at[MAX_RANK];
+    int64_t at[MAX_RANK] = {0};
     memcpy(at, p.at, sizeof at);
     at[e->node->attributes.axis] += start;
     e->result->data[p.linear] = *element(e->x, at);
@@ -193,7 +193,7 @@ static void evaluate_pad(const Evaluation *e) {
   int axis = e->node->attributes.axis;
   int64_t before = extent_value(e->node->attributes.start, e->symbols);
   FOR_EACH(p, e->x) {
-    int64_t at[MAX_RANK];
+    int64_t at[MAX_RANK] = {0};
     memcpy(at, p.at, sizeof at);
     at[axis] += before;
     *element(e->result, at) = e->x->data[p.linear];
@@ -204,7 +204,7 @@ static void evaluate_concat(const Evaluation *e) {
   int axis = e->node->attributes.axis;
   FOR_EACH(p, e->x) * element(e->result, p.at) = e->x->data[p.linear];
   FOR_EACH(p, e->y) {
-    int64_t at[MAX_RANK];
+    int64_t at[MAX_RANK] = {0};
     memcpy(at, p.at, sizeof at);
     at[axis] += length(e->x, axis);
     *element(e->result, at) = e->y->data[p.linear];
@@ -281,7 +281,7 @@ static void evaluate_dot(const Evaluation *e) {
 static void evaluate_gather(const Evaluation *e) {
   int batch = e->node->attributes.batch, indexed = e->y->type.rank;
   FOR_EACH(p, e->result) {
-    int64_t at[MAX_RANK];
+    int64_t at[MAX_RANK] = {0};
     double row = *element(e->y, p.at);
     if (row < 0 || row >= (double)length(e->x, batch)) continue;
     for (int i = 0; i < batch; i++) at[i] = p.at[i];
@@ -295,7 +295,7 @@ static void evaluate_gather(const Evaluation *e) {
 static void evaluate_scatter(const Evaluation *e) {
   int batch = e->node->attributes.batch, indexed = e->x->type.rank;
   FOR_EACH(p, e->y) {
-    int64_t at[MAX_RANK];
+    int64_t at[MAX_RANK] = {0};
     double row = *element(e->x, p.at);
     if (row < 0 || row >= (double)length(e->result, batch)) continue;
     for (int i = 0; i < batch; i++) at[i] = p.at[i];
@@ -309,7 +309,7 @@ static void evaluate_update(const Evaluation *e) {
   int64_t start = extent_value(e->node->attributes.start, e->symbols);
   FOR_EACH(p, e->x) e->result->data[p.linear] = e->x->data[p.linear];
   FOR_EACH(p, e->y) {
-    int64_t at[MAX_RANK];
+    int64_t at[MAX_RANK] = {0};
     memcpy(at, p.at, sizeof at);
     at[e->node->attributes.axis] += start;
     *element(e->result, at) = e->y->data[p.linear];

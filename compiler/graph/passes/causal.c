@@ -86,7 +86,7 @@ static Fact select_fact(const Fact *x) {
 static Fact combine(Op op, DType dtype, int count, const Fact *x) {
   if (op == OP_SELECT) return select_fact(x);
   Fact best = {0};
-  double values[MAX_INPUTS], result;
+  double values[MAX_INPUTS] = {0}, result;
   int64_t beyond = NEVER;
   bool all = true;
   for (int i = 0; i < count; i++) {
@@ -151,7 +151,7 @@ static bool all_whole(const Moment *x) {
 
 static void elementwise_affine(Analysis *a, const Node *node, Moment *y) {
   const Moment *x[MAX_INPUTS];
-  double values[MAX_INPUTS], result;
+  double values[MAX_INPUTS] = {0}, result;
   int count = op_table[node->op].inputs, constants = 0;
   for (int i = 0; i < count; i++) {
     x[i] = &a->moments[node->in[i]];
