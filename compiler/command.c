@@ -260,7 +260,6 @@ int64_t job_vocabulary(Job *job) {
   return rows;
 }
 
-// In the folder of a checkpoint, or beside a file.
 // In the checkpoint's folder under one of the names that publishers use, or inside of the checkpoint.
 static const char *tokenizer_beside(Job *job, const char *checkpoint) {
   static const char *const names[] = {"tokenizer.json", "tokenizer.model", "vocab.json"};

@@ -2,26 +2,10 @@
 # A model that looks at two pictures, trained and talked with from outside: rows as LLaVA publishes them, in one array;
 # Llama-2's template with a system's text; several pictures, turns without one, captions. Input: $BUILD/vlmc; output:
 # FAILED lines and the closing line.
-vlmc=$(realpath "${BUILD:-build}")/vlmc
-[ -x "$vlmc" ] || { echo "FAILED there is no $vlmc"; exit 2; }
-here=$(mktemp -d) || exit 2
-trap 'rm -rf "$here"' EXIT
-export XDG_CACHE_HOME="$here/cache"
-passed=0 failed=0
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | tail -n 5 | sed 's/^/  /'; }
-wants() { # STATUS NAME COMMAND...: output in $here/out, messages in $here/err
-  wanted=$1 name=$2
-  shift 2
-  timeout 300 "$@" >"$here/out" 2>"$here/err"
-  status=$?
-  if [ $status -eq "$wanted" ]; then pass; else fail "$name: status $status, not $wanted" "$(cat "$here/err")"; return 1; fi
-}
-holds() { if grep -qE -e "$3" "$here/$2"; then pass; else fail "$1: no line like: $3" "$(cat "$here/$2")"; fi; }
+. "$(dirname "$0")/shell.sh"
 equal() { if [ "$2" = "$3" ]; then pass; else fail "$1: $2, not $3"; fi; }
 
 # ---- pictures 0 ... 39 of 4x4, bright on the left (even) or on the right (odd); rows about two of them
-byte() { for number in "$@"; do printf "\\$(printf %03o "$number")"; done; }
 data=$here/data count=40
 mkdir "$data"
 { byte 0 0 8 3 0 0 0 $count 0 0 0 4 0 0 0 4

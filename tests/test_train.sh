@@ -2,24 +2,8 @@
 # The whole chain from outside, on pictures of 8x8 made here: clip, gpt, vlm pretrain, vlm sft, eval, chat. Frozen
 # parts keep every bit; a run that is killed and resumed ends with the bits of one that is not. Input: $BUILD/vlmc;
 # output: FAILED lines and the closing line.
-vlmc=$(realpath "${BUILD:-build}")/vlmc
-[ -x "$vlmc" ] || { echo "FAILED there is no $vlmc"; exit 2; }
-here=$(mktemp -d) || exit 2
-trap 'rm -rf "$here"' EXIT
-export XDG_CACHE_HOME="$here/cache"
-passed=0 failed=0
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | tail -n 5 | sed 's/^/  /'; }
-# wants STATUS NAME COMMAND...: output in $here/out, messages in $here/err
-wants() {
-  wanted=$1 name=$2
-  shift 2
-  timeout 300 "$@" >"$here/out" 2>"$here/err"
-  status=$?
-  if [ $status -eq "$wanted" ]; then pass; else fail "$name: status $status, not $wanted" "$(cat "$here/err")"; return 1; fi
-}
+. "$(dirname "$0")/shell.sh"
 good() { wants 0 "$@"; }
-holds() { if grep -qE -e "$3" "$here/$2"; then pass; else fail "$1: no line like: $3" "$(cat "$here/$2")"; fi; }
 refuses() { # PATTERN ARGUMENT...
   pattern=$1
   shift
@@ -28,7 +12,6 @@ refuses() { # PATTERN ARGUMENT...
 same() { if cmp -s "$2" "$3"; then pass; else fail "$1" "$(cmp "$2" "$3" 2>&1)"; fi; }
 
 # ---- pictures and rows
-byte() { for number in "$@"; do printf "\\$(printf %03o "$number")"; done; }
 be32() { byte $(($1 >> 24 & 255)) $(($1 >> 16 & 255)) $(($1 >> 8 & 255)) $(($1 & 255)); }
 # Picture N as 64 numbers: bright on the left (even N) or on the right (odd N), with noise of its own.
 pixels() {
