@@ -73,14 +73,14 @@ $(BUILD)/bench/%: tests/bench/%.c $(LIBRARY) $(PLUGIN)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) $(LDFLAGS) -rdynamic -o $@ $< $(WHOLE) $(LIBS)
 
 check: all $(TESTS)
-	@.ci/setup test
+	@.ci/setup test fonts
 	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(SCRIPTS)
 
 bench: all $(BENCHES)
 	@BUILD=$(BUILD) sh tests/bench/run.sh
 
 demo: all
-	@.ci/setup demo
+	@.ci/setup demo fonts
 	@BUILD=$(BUILD) sh examples/fashion/demo.sh
 
 fuzz:
