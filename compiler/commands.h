@@ -27,7 +27,7 @@ int run_export(const Options *options);
 typedef struct Job {
   Arena *arena;
   const Options *options;
-  RunInfo info; // of --weights, where given
+  RunInfo info; // of --weights, where given; of the run that trains
   CompileOptions compile;
   Compiler *compiler;
   Device *device;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VERSION "0.1"
 
@@ -14,6 +15,15 @@ static volatile sig_atomic_t
 static void on_signal(int number) {
   if (stop) signal(number, SIG_DFL); // the second one ends the program at once
   stop = number;
+}
+
+// For commands that finish what they are at first, which can take seconds: the key was heard.
+static void on_stop(int number) {
+  static const char said[] = "\nvlmc: stopping; once more ends it at once\n";
+  int before = errno;
+  if (!stop) (void)!write(STDERR_FILENO, said, sizeof said - 1);
+  errno = before;
+  on_signal(number);
 }
 
 // A run that was stopped ends by the signal, after it has saved: scripts then go no further.
@@ -54,8 +64,9 @@ static bool print_information(const Options *options) {
 }
 
 static int run_command(const Options *options) {
-  signal(SIGINT, on_signal);
-  signal(SIGTERM, on_signal);
+  bool finishes = options->command == COMMAND_TRAIN || options->command == COMMAND_EVAL;
+  signal(SIGINT, finishes ? on_stop : on_signal);
+  signal(SIGTERM, finishes ? on_stop : on_signal);
   switch (options->command) {
   case COMMAND_TRAIN: return pass_signal_on(run_train(options, &stop));
   case COMMAND_EVAL: return pass_signal_on(run_eval(options, &stop));

@@ -12,26 +12,38 @@ static bool need(Failure *failure, const char *value, const char *flag, const ch
   return value || fail(failure, "--%s is needed: %s", flag, what);
 }
 
-// With `begin` the folder is made; before that it is only looked at.
-static bool prepare_folder(Job *job, const Stage *stage, bool begin) {
+// What was asked for. A run that goes on is as long as it began, where the command line is silent.
+static bool find_settings(Job *job, const Stage *stage) {
   const Options *options = job->options;
-  RunInfo info = {.model = options->model,
-                  .preset = options->preset,
-                  .stage = stage->name,
-                  .dtype = options->dtype,
-                  .define_count = options->define_count,
-                  .seed = options->seed,
-                  .length = options->length};
-  for (int i = 0; i < options->define_count; i++) info.defines[i] = options->defines[i];
-  if (options->resume) {
-    if (checkpoint_exists(options->out)) return run_info_agrees(options->out, &info, &job->failure);
-    return fail(&job->failure, "%s holds no checkpoint to resume from", options->out);
-  }
-  if (checkpoint_exists(options->out))
-    return fail(&job->failure, "%s already holds a checkpoint; go on with --resume, or name another --out",
+  RunInfo *info = &job->info, then;
+  *info = (RunInfo){.model = options->model,
+                    .preset = options->preset,
+                    .stage = stage->name,
+                    .dtype = options->dtype,
+                    .define_count = options->define_count,
+                    .seed = options->seed,
+                    .length = options->length,
+                    .steps = options->steps,
+                    .epochs = options->epochs};
+  for (int i = 0; i < options->define_count; i++) info->defines[i] = options->defines[i];
+  if (!options->resume) {
+    return !checkpoint_exists(options->out) ||
+           fail(&job->failure, "%s already holds a checkpoint; go on with --resume, or name another --out",
                 options->out);
-  return !begin ||
-         (folder_make(options->out, &job->failure) && run_info_write(options->out, &info, &job->failure));
+  }
+  if (!checkpoint_exists(options->out))
+    return fail(&job->failure, "%s holds no checkpoint to resume from", options->out);
+  if (!run_info_read(options->out, job->arena, &then, &job->failure) ||
+      !run_info_agrees(options->out, &then, info, &job->failure))
+    return false;
+  if (!info->steps && info->epochs <= 0) info->steps = then.steps, info->epochs = then.epochs;
+  return true;
+}
+
+static bool begin_folder(Job *job) {
+  const char *folder = job->options->out;
+  return job->options->resume ||
+         (folder_make(folder, &job->failure) && run_info_write(folder, &job->info, &job->failure));
 }
 
 static void print_result(const Job *job, const Unit *unit, TrainerResult *result) {
@@ -65,9 +77,9 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
   const char *rows = dataset_find(job->arena, options->data, stage->data);
   if (!file_exists(rows))
     return fail(&job->failure, "%s: there is no such file; stage `%s` reads it", rows, stage->name);
-  if (!prepare_folder(job, stage, false)) return false;
+  if (!find_settings(job, stage)) return false;
   if (!job_open_device(job) || (form && !job_find_tokenizer(job, form, job_vocabulary(job)))) return false;
-  if (!prepare_folder(job, stage, true)) return false;
+  if (!begin_folder(job)) return false;
   TrainerResult result = {0};
   TrainerOptions trainer = {.program = &unit->lowered.program,
                             .apply = apply,
@@ -79,8 +91,8 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
                             .data = options->data,
                             .out = options->out,
                             .length = job_length(job, stage, PROGRAM_TRAIN),
-                            .epochs = options->epochs > 0 ? options->epochs : stage->epochs,
-                            .steps = options->steps,
+                            .epochs = job->info.epochs > 0 ? job->info.epochs : stage->epochs,
+                            .steps = job->info.steps,
                             .seed = (uint64_t)options->seed,
                             .resume = options->resume,
                             .save_every = options->save_every,

@@ -42,11 +42,22 @@ bool run_info_write(const char *folder, const RunInfo *info, Failure *failure) {
     if (i) text_print(&text, ", ");
     json_quote(&text, info->defines[i]);
   }
-  text_print(&text, "],\n  \"length\": %" PRId64 ",\n  \"seed\": %" PRId64 "\n}\n", info->length, info->seed);
+  text_print(&text, "],\n  \"length\": %" PRId64 ",\n  \"seed\": %" PRId64, info->length, info->seed);
+  if (info->steps) text_print(&text, ",\n  \"steps\": %" PRId64, info->steps);
+  if (info->epochs > 0) text_print(&text, ",\n  \"epochs\": %.17g", info->epochs);
+  text_print(&text, "\n}\n");
   bool good = file_replace(in_folder(arena, folder, "run.json"), text_string(&text), text.length, failure);
   text_free(&text);
   arena_free(arena);
   return good;
+}
+
+// Steps and epochs are there where the command line named them.
+static bool read_how_long(const json_t *root, const char *path, RunInfo *info, Failure *failure) {
+  json_int_t steps = 0;
+  if (json_object_get(root, "steps") && !json_get_integer(root, "steps", path, &steps, failure)) return false;
+  info->steps = steps;
+  return !json_object_get(root, "epochs") || json_get_number(root, "epochs", path, &info->epochs, failure);
 }
 
 static const char *optional_string(Arena *arena, const json_t *root, const char *key) {
@@ -62,7 +73,8 @@ bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *fai
   if (!root) return false;
   bool good = json_get_array(root, "defines", path, &defines, failure) &&
               json_get_integer(root, "length", path, &length, failure) &&
-              json_get_integer(root, "seed", path, &seed, failure);
+              json_get_integer(root, "seed", path, &seed, failure) &&
+              read_how_long(root, path, info, failure);
   if (good && json_array_size(defines) > RUN_MAX_DEFINES)
     good = fail(failure, "%s: more than %d defines", path, RUN_MAX_DEFINES);
   if (good) {
@@ -100,19 +112,15 @@ static bool same_number(const char *folder, const char *what, int64_t then, int6
   return same_text(folder, what, before, after, failure);
 }
 
-bool run_info_agrees(const char *folder, const RunInfo *now, Failure *failure) {
-  Arena *arena = arena_new();
-  RunInfo then;
-  bool good = run_info_read(folder, arena, &then, failure) &&
-              same_text(folder, "--preset", then.preset, now->preset, failure) &&
-              same_text(folder, "--stage", then.stage, now->stage, failure) &&
-              same_text(folder, "--dtype", then.dtype, now->dtype, failure) &&
-              same_number(folder, "--seed", then.seed, now->seed, failure) &&
-              same_number(folder, "--length", then.length, now->length, failure);
-  for (int i = 0; good && (i < then.define_count || i < now->define_count); i++)
-    good = same_text(folder, "-D", i < then.define_count ? then.defines[i] : NULL,
+bool run_info_agrees(const char *folder, const RunInfo *then, const RunInfo *now, Failure *failure) {
+  bool good = same_text(folder, "--preset", then->preset, now->preset, failure) &&
+              same_text(folder, "--stage", then->stage, now->stage, failure) &&
+              same_text(folder, "--dtype", then->dtype, now->dtype, failure) &&
+              same_number(folder, "--seed", then->seed, now->seed, failure) &&
+              same_number(folder, "--length", then->length, now->length, failure);
+  for (int i = 0; good && (i < then->define_count || i < now->define_count); i++)
+    good = same_text(folder, "-D", i < then->define_count ? then->defines[i] : NULL,
                      i < now->define_count ? now->defines[i] : NULL, failure);
-  arena_free(arena);
   return good;
 }
 

@@ -22,11 +22,14 @@ typedef struct RunInfo {
   const char *defines[RUN_MAX_DEFINES];
   int define_count;
   int64_t seed, length; // length 0: the stage's
+  int64_t steps;        // 0: as many as the epochs have
+  double epochs;        // 0: the stage's
 } RunInfo;
 bool run_info_write(const char *folder, const RunInfo *info, Failure *failure);
 bool run_info_read(const char *folder, Arena *arena, RunInfo *info, Failure *failure);
-// Fails where `now` would go on with other settings than the folder's run began with, and says which.
-bool run_info_agrees(const char *folder, const RunInfo *now, Failure *failure);
+// Fails where `now` would go on with other settings than the folder's run (`then`) began with, and says
+// which. Steps and epochs are left to checkpoint_resume's Progress.total.
+bool run_info_agrees(const char *folder, const RunInfo *then, const RunInfo *now, Failure *failure);
 
 typedef struct Progress {
   int64_t step;   // optimizer steps done

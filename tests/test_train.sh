@@ -182,16 +182,17 @@ refuses 'folder' train models/gpt.vlm $gpt --data "$data" --out "$here/plain/run
 refuses 'the loss is .* at step' train models/gpt.vlm $gpt -D text.batch=8 -D "text.rate=1e30" -D "text.clip=0" --data "$data" --out "$here/nan" --epochs 1
 
 # ---- the same bits: other numbers of threads, killed and resumed, interrupted and resumed
-run() { # OUT OPTION...
+begin() { # OUT OPTION...: the shell's process becomes the run, so that signals reach it
   out=$1
   shift
-  "$vlmc" train models/vlm.vlm $vision $lm --stage sft -D sft.batch=8 -D sft.rate=3e-3 --from "$here/pretrain" --data "$data" --out "$here/$out" --steps 24 --seed 7 --save-every 0 "$@" >"$here/out" 2>"$here/err"
+  exec "$vlmc" train models/vlm.vlm $vision $lm --stage sft -D sft.batch=8 -D sft.rate=3e-3 --from "$here/pretrain" --data "$data" --out "$here/$out" --steps 48 --seed 7 --save-every 0 "$@" >"$here/out" 2>"$here/err"
 }
+run() { (begin "$@"); }
 run whole || fail "a whole run" "$(cat "$here/err")"
 equal() { # NAME OUT
   for of in whole "$2"; do tensors "$here/$of/model.safetensors" >"$here/$of.tensors"; done
   same "$1: parameters" "$here/whole.tensors" "$here/$2.tensors"
-  same "$1: optimizer" "$here/whole/optimizer-24.safetensors" "$here/$2/optimizer-24.safetensors"
+  same "$1: optimizer" "$here/whole/optimizer-48.safetensors" "$here/$2/optimizer-48.safetensors"
   for of in whole "$2"; do sed 's/, "seconds.*//' "$here/$of/log.jsonl" >"$here/$of.log"; done
   same "$1: log" "$here/whole.log" "$here/$2.log"
 }
@@ -200,25 +201,31 @@ for threads in 1 3; do run threads$threads --threads $threads && equal "$threads
 stopped() {
   signal=$1 lines=$2 out=$3
   shift 3
-  run "$out" "$@" &
-  shell=$! tries=0
-  until [ "$(wc -l 2>/dev/null <"$here/$out/log.jsonl")" -ge "$lines" ] 2>/dev/null || [ $((tries += 1)) -gt 600 ]; do sleep 0.02; done
-  pkill "-$signal" -P $shell 2>/dev/null || kill "-$signal" $shell 2>/dev/null
-  wait $shell
+  begin "$out" "$@" &
+  run=$! tries=0
+  until [ "$(wc -l 2>/dev/null <"$here/$out/log.jsonl")" -ge "$lines" ] 2>/dev/null || [ $((tries += 1)) -gt 3000 ]; do sleep 0.02; done
+  kill "-$signal" $run 2>/dev/null
+  { wait $run; } 2>"$here/waited"
   stopped_status=$?
 }
 resume=
 for lines in 3 8 15; do stopped KILL $lines killed $resume && resume=--resume; resume=--resume; done
-if [ "$(wc -l <"$here/killed/log.jsonl")" -lt 24 ]; then pass; else fail "the run was over before it was killed"; fi
+if [ "$(wc -l <"$here/killed/log.jsonl")" -lt 48 ]; then pass; else fail "the run was over before it was killed"; fi
 run killed --resume && equal "killed three times" killed
 if [ "$(ls "$here/killed" | wc -l)" -eq 5 ]; then pass; else fail "leftovers of a killed run" "$(ls "$here/killed")"; fi
 stopped INT 5 interrupted
 if [ $stopped_status -eq 130 ]; then pass; else fail "SIGINT: status $stopped_status" "$(cat "$here/err")"; fi
-holds "SIGINT saves" out 'stopped after step [0-9]+ of 24'
+holds "SIGINT is heard" err '^vlmc: stopping'
+holds "SIGINT saves" out 'stopped after step [0-9]+ of 48'
 run interrupted --resume && equal "interrupted" interrupted
-for other in "--seed 8" "-D sft.decay=0.5" "--length 40" "--steps 25"; do
+for other in "--seed 8" "-D sft.decay=0.5" "--length 40" "--steps 49"; do
   if run killed --resume $other; then fail "--resume with $other: status 0"; else holds "--resume with $other" err 'same settings'; fi
 done
+good "--resume keeps the epochs" "$vlmc" train models/gpt.vlm $gpt -D text.batch=8 -D text.rate=1e-3 --data "$data" --out "$here/gpt" --resume
+refuses 'already holds a checkpoint' train models/gpt.vlm $gpt --data "$data" --out "$here/gpt"
+refuses '--from .*none: No such file' train models/vlm.vlm $vision $lm --data "$data" --out "$here/never" --from "lm=$here/none:x"
+refuses '--weights .*none: No such file' chat models/gpt.vlm --weights "$here/none" --prompt x
+if [ -e "$here/never" ]; then fail "a refused run left its folder"; else pass; fi
 refuses 'no checkpoint to resume' train models/gpt.vlm $gpt --data "$data" --out "$here/never" --resume
 
 echo "$passed passed, $failed failed"
