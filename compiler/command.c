@@ -7,6 +7,7 @@
 #include "runtime/weights/gguf.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -93,9 +94,42 @@ static bool read_dtype(const char *name, DType *dtype, Failure *failure) {
   return !strcmp(name, "bf16") || fail(failure, "--dtype is f32 or bf16, found `%.40s`", name);
 }
 
+typedef struct From {
+  const char *to, *path, *from; // [to=]path[:from]
+} From;
+
+static From read_from(Arena *arena, const char *text) {
+  From from = {"", text, ""};
+  const char *equals = strchr(text, '=');
+  if (equals && !is_folder(text)) {
+    from.to = arena_copy(arena, text, (size_t)(equals - text));
+    from.path = equals + 1;
+  }
+  const char *colon = strrchr(from.path, ':');
+  if (colon && !is_folder(from.path) && !file_exists(from.path)) {
+    from.from = colon + 1;
+    from.path = arena_copy(arena, from.path, (size_t)(colon - from.path));
+  }
+  return from;
+}
+
+static bool is_there(Job *job, const char *flag, const char *path) {
+  return !path || !access(path, F_OK) || fail(&job->failure, "--%s %s: %s", flag, path, strerror(errno));
+}
+
+// Before anything is compiled, trained or written: a wrong path is said at once, as the user wrote it.
+static bool find_checkpoints(Job *job) {
+  const Options *options = job->options;
+  bool good = is_there(job, "weights", options->weights);
+  for (int i = 0; good && i < options->from_count; i++)
+    good = is_there(job, "from", read_from(job->arena, options->from[i]).path);
+  return good;
+}
+
 bool job_open(Job *job, const Options *options) {
   *job = (Job){.arena = arena_new(), .options = options};
   if (!options->model) return fail(&job->failure, "a model file is expected; `vlmc --help` says more");
+  if (!find_checkpoints(job)) return false;
   const char *library = library_folder(job->arena, &job->failure);
   if (!library) return false;
   const char **folders = ARENA_ARRAY(job->arena, const char *, 2);
@@ -152,25 +186,6 @@ int job_close(Job *job, bool good) {
 }
 
 // ---- --weights, --from ------------------------------------------------------------
-
-typedef struct From {
-  const char *to, *path, *from; // [to=]path[:from]
-} From;
-
-static From read_from(Arena *arena, const char *text) {
-  From from = {"", text, ""};
-  const char *equals = strchr(text, '=');
-  if (equals && !is_folder(text)) {
-    from.to = arena_copy(arena, text, (size_t)(equals - text));
-    from.path = equals + 1;
-  }
-  const char *colon = strrchr(from.path, ':');
-  if (colon && !is_folder(from.path) && !file_exists(from.path)) {
-    from.from = colon + 1;
-    from.path = arena_copy(arena, from.path, (size_t)(colon - from.path));
-  }
-  return from;
-}
 
 static bool load(Job *job, From from) {
   const Options *options = job->options;

@@ -97,6 +97,7 @@ typedef struct EmitForm {
   const char *target; // the emitter of a kernel form; NULL: no emitter is needed
   void (*print)(const Unit *unit,
                 Text *text); // of the whole unit, nothing where it has no such form; NULL: of a kernel
+  bool binary;               // no text: one kernel in a file, nothing for a terminal
 } EmitForm;
 const EmitForm *emit_form(const char *name); // NULL: none
 void emit_form_names(Text *text);

@@ -36,20 +36,20 @@ static void print_memory(const Unit *unit, Text *text) {
 }
 
 static const EmitForm forms[] = {
-    {"ast", "ast.vlm", "elaborate", NULL, print_ast},
-    {"graph", "graph", "canonical", NULL, print_graph},
-    {"grad", "grad.graph", "dead", NULL, print_grad},
-    {"fused", "fused", "fuse", NULL, print_fused},
-    {"kernels", "kernels", "lower", NULL, NULL},
-    {"memory", "memory.txt", "emit", NULL, print_memory},
-    {"llvm", "ll", "lower", "cpu", NULL},
-    {"asm", "s", "lower", "cpu", NULL},
-    {"c", "c", "lower", "c", NULL},
-    {"cuda", "cu", "lower", "cuda", NULL},
-    {"ptx", "ptx", "lower", "cuda", NULL},
-    {"cubin", "cubin", "lower", "cuda", NULL},
-    {"dot", "dot", "canonical", NULL, draw_dot},
-    {"svg", "svg", "canonical", NULL, draw_svg},
+    {"ast", "ast.vlm", "elaborate", NULL, print_ast, false},
+    {"graph", "graph", "canonical", NULL, print_graph, false},
+    {"grad", "grad.graph", "dead", NULL, print_grad, false},
+    {"fused", "fused", "fuse", NULL, print_fused, false},
+    {"kernels", "kernels", "lower", NULL, NULL, false},
+    {"memory", "memory.txt", "emit", NULL, print_memory, false},
+    {"llvm", "ll", "lower", "cpu", NULL, false},
+    {"asm", "s", "lower", "cpu", NULL, false},
+    {"c", "c", "lower", "c", NULL, false},
+    {"cuda", "cu", "lower", "cuda", NULL, false},
+    {"ptx", "ptx", "lower", "cuda", NULL, false},
+    {"cubin", "cubin", "lower", "cuda", NULL, true},
+    {"dot", "dot", "canonical", NULL, draw_dot, false},
+    {"svg", "svg", "canonical", NULL, draw_svg, false},
 };
 enum { FORM_COUNT = sizeof forms / sizeof *forms };
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static bool choose_kind(Job *job, ProgramKind *kind) {
   const char *name = job->options->program;
@@ -54,15 +55,36 @@ static const char *output_file(Job *job, const EmitForm *form) {
   return arena_print(job->arena, "%s/%.*s.%s", output, length, name, form->extension);
 }
 
+static bool is_wanted(const Options *options, const Kernel *kernel) {
+  return !options->kernel || strstr(kernel->name, options->kernel);
+}
+
+// Bytes of several kernels in one file would be readable by nothing, and on a terminal by nobody.
+static bool can_hold_bytes(Job *job, const Unit *unit, const EmitForm *form) {
+  size_t wanted = 0;
+  for (size_t i = 0; i < unit->lowered.kernel_count; i++)
+    wanted += is_wanted(job->options, unit->lowered.kernels[i]);
+  if (wanted > 1)
+    return fail(
+        &job->failure,
+        "--emit=%s makes a file of each of %zu kernels: -o DIR/ says where; --kernel=NAME chooses one",
+        form->name, wanted);
+  return job->options->output || !isatty(STDOUT_FILENO) ||
+         fail(&job->failure, "--emit=%s makes bytes that a terminal can not show: -o FILE says where they go",
+              form->name);
+}
+
 // One form of every kernel: into one text, or a file each in a folder.
 static bool emit_kernels(Job *job, const Unit *unit, const EmitForm *form) {
   const char *output = job->options->output, *wanted = job->options->kernel;
-  bool folder = wants_folder(output), good = !folder || folder_make(output, &job->failure);
+  bool folder = wants_folder(output);
+  if (form->binary && !folder && !can_hold_bytes(job, unit, form)) return false;
+  bool good = !folder || folder_make(output, &job->failure);
   size_t written = 0;
   Text text = {0};
   for (size_t i = 0; good && i < unit->lowered.kernel_count; i++) {
     const char *name = unit->lowered.kernels[i]->name;
-    if (wanted && !strstr(name, wanted)) continue;
+    if (!is_wanted(job->options, unit->lowered.kernels[i])) continue;
     if (!folder && text.length) text_print(&text, "\n");
     good = emit_kernel(unit, form, i, &text, &job->failure);
     written++;
