@@ -110,7 +110,7 @@ typedef struct Fit {
   Names names;
   const MapRow **by_tensor, **by_parameter;
   Text table;
-  size_t missing, mismatched, unexpected;
+  size_t missing, mismatched, unexpected, unequal;
   struct FitSetting { // the value that would fit
     const char *name;
     int64_t value;
@@ -189,6 +189,42 @@ static void check_tensors(Fit *fit) {
   }
 }
 
+static bool same_elements(const WeightTensor *a, const WeightTensor *b) {
+  enum { CHUNK = 4096 };
+  float left[CHUNK], right[CHUNK];
+  bool same = a->rank == b->rank;
+  for (int i = 0; same && i < a->rank; i++) same = a->extents[i] == b->extents[i];
+  for (int64_t at = 0; same && at < a->elements; at += CHUNK) {
+    int64_t count = a->elements - at < CHUNK ? a->elements - at : CHUNK;
+    weights_read_f32(a, at, count, left);
+    weights_read_f32(b, at, count, right);
+    same = !memcmp(left, right, (size_t)count * sizeof *left);
+  }
+  return same;
+}
+
+// What the model has once, the file may have twice: then the two have to be the same.
+static void check_copies(Fit *fit) {
+  const WeightMap *map = fit->layout->map;
+  for (size_t i = 0; i < map->copy_count; i++) {
+    const MapCopy *copy = &map->copies[i];
+    const WeightTensor *found = names_find(&fit->names, fit->layout->prefix, copy->tensor),
+                       *of = names_find(&fit->names, fit->layout->prefix, copy->of);
+    if (!found && !*map->part) found = names_find(&fit->names, "", copy->tensor); // beside all the others
+    if (!found || !of || same_elements(found, of) || !begin_row(fit, &fit->unequal, "unequal")) continue;
+    text_print(&fit->table, "%s is no copy of %s, and `%s` can not be both, %s", found->name, of->name,
+               copy->parameter, copy->origin);
+    if (copy->setting) text_print(&fit->table, "; two parameters: -D %s=false", copy->setting);
+    text_print(&fit->table, "\n");
+  }
+}
+
+static bool is_copy(const WeightMap *map, const char *name) {
+  for (size_t i = 0; i < map->copy_count; i++)
+    if (!strcmp(map->copies[i].tensor, name)) return true;
+  return false;
+}
+
 static bool in_part(const char *name, const char *part) {
   size_t length = strlen(part);
   return !length || (!strncmp(name, part, length) && name[length] == '.');
@@ -216,6 +252,7 @@ static void check_unexpected(Fit *fit) {
     bool known = !inside && *map->part; // other parts of the file are others' business
     size_t first;
     if (inside && map_find(fit->by_tensor, map->row_count, true, name, &first)) known = true;
+    known |= is_copy(map, name);
     for (size_t j = 0; j < map->ignored_count && !known; j++) known = map_glob(map->ignored[j], name);
     if (known || !begin_row(fit, &fit->unexpected, "unexpected")) continue;
     text_print(&fit->table, "%s", tensor->name);
@@ -252,6 +289,7 @@ static bool fit_fails(Fit *fit, Failure *failure) {
   if (fit->options->report)
     text_print(fit->options->report, "%s, by block `%s`, %s:\n%s", fit->file->path, map->name, map->origin,
                text_string(&fit->table));
+  if (fit->unequal) text_print(&settings, "; %zu that should be copies are not", fit->unequal);
   fail(failure, "%s does not fit block `%s` (%s): %zu missing, %zu mismatched, %zu unexpected%.400s",
        fit->file->path, map->name, map->origin, fit->missing, fit->mismatched, fit->unexpected,
        text_string(&settings));
@@ -332,8 +370,9 @@ bool published_load(const WeightFile *file, const PublishedLayout *layout, const
   check_tensors(&fit);
   check_parameters(&fit);
   check_unexpected(&fit);
+  check_copies(&fit);
   check_loops(&fit);
-  bool good = !(fit.missing + fit.mismatched + fit.unexpected) || fit_fails(&fit, failure);
+  bool good = !(fit.missing + fit.mismatched + fit.unexpected + fit.unequal) || fit_fails(&fit, failure);
   for (size_t i = 0; good && i < store->count; i++)
     if (store->list[i]->role == ROLE_PARAM) good = load_parameter(&fit, store->list[i], store, failure);
   if (good && options->report)

@@ -255,6 +255,65 @@ static void test_strict(void) {
   bench_close(&bench);
 }
 
+static SafetensorsTensor *find_tensor(Published *file, const char *name) {
+  for (size_t i = 0; i < file->count; i++)
+    if (!strcmp(file->tensors[i].name, name)) return &file->tensors[i];
+  CHECK(false, "no tensor %s", name);
+  exit(1);
+}
+
+// A head that the model has tied may be in the file a second time, but not as another one.
+static void check_copy(const char *model, const char *const *sizes, size_t count, const char *prefix,
+                       const char *embedding, const char *told) {
+  Bench bench;
+  Failure failure;
+  Text report = {0};
+  if (bench_open(&bench, model, sizes, count)) {
+    Published file = publish(&bench, &compiler_weights(bench.compiler)->list[0], prefix);
+    const SafetensorsTensor *token = find_tensor(&file, arena_print(bench.arena, "%s%s", prefix, embedding));
+    SafetensorsTensor *head = add(&bench, &file, "lm_head.weight", 2, token->extents);
+    const void *other = head->data;
+    head->data = token->data;
+    const char *path = write_file(&bench, "equal.safetensors", &file);
+    CHECK(load(&bench, path, "", NULL, &report, &failure), "%s\n%s", failure.message, text_string(&report));
+    head->data = other;
+    path = write_file(&bench, "unequal.safetensors", &file);
+    CHECK(!load(&bench, path, "", NULL, &report, &failure) && strstr(text_string(&report), told) &&
+              strstr(failure.message, "1 that should be copies are not"),
+          "%s\nis not in\n%s\n%s", told, failure.message, text_string(&report));
+    head->extents[0]--; // the same bytes, but fewer
+    head->data = token->data;
+    path = write_file(&bench, "shorter.safetensors", &file);
+    CHECK(!load(&bench, path, "", NULL, &report, &failure), "a copy of another shape");
+  }
+  text_free(&report);
+  bench_close(&bench);
+}
+
+static void test_copies(void) {
+  static const char *const sizes[] = {"vocab=401", "width=16", "depth=2", "heads=4", "groups=2", "hidden=12"};
+  static const char *const open[] = {"vocab=401", "width=16",  "depth=2",   "heads=4",
+                                     "groups=2",  "hidden=12", "tied=false"};
+  check_copy("models/gpt.vlm", gpt_sizes, 5, "transformer.", "wte.weight",
+             "unequal    lm_head.weight is no copy of transformer.wte.weight, and `token` can not be both, "
+             "models/gpt.vlm:");
+  check_copy(
+      "models/llama.vlm", sizes, 6, "", "model.embed_tokens.weight",
+      "unequal    lm_head.weight is no copy of model.embed_tokens.weight, and `token` can not be both, "
+      "models/llama.vlm:");
+  Bench bench;
+  Failure failure;
+  Text report = {0};
+  if (bench_open(&bench, "models/llama.vlm", open, 7)) { // two parameters: any two tensors
+    Published file = publish(&bench, find_map(&bench, "", "llama"), "");
+    const char *path = write_file(&bench, "untied.safetensors", &file);
+    CHECK(load(&bench, path, "", NULL, &report, &failure), "%s\n%s", failure.message, text_string(&report));
+    CHECK(value_of(&bench, "head", 0) != value_of(&bench, "token", 0), "they were drawn apart");
+  }
+  text_free(&report);
+  bench_close(&bench);
+}
+
 // A file of another size says which settings fit.
 static void test_settings(void) {
   static const char *const sizes[] = {"vocab=13", "context=9", "width=8", "depth=5", "heads=2"};
@@ -482,6 +541,7 @@ int main(void) {
   test_gpt2();
   test_clip();
   test_strict();
+  test_copies();
   test_settings();
   test_forms();
   return check_finish();

@@ -203,12 +203,26 @@ static void read_part(const Place *place, const Ast *line, const char *path) {
 
 // ---- lines --------------------------------------------------------------------------------------
 
-static bool is_stack(const Ast *ast) {
-  if (ast->kind != AST_CALL || ast->a->kind != AST_NAME || strcmp(ast->a->text, "stack") || !ast->count)
+// stack("..", ".."), copy("..")
+static bool is_call(const Ast *ast, const char *name) {
+  if (ast->kind != AST_CALL || ast->a->kind != AST_NAME || strcmp(ast->a->text, name) || !ast->count)
     return false;
   for (size_t i = 0; i < ast->count; i++)
     if (ast->list[i]->a->kind != AST_STRING) return false;
   return true;
+}
+
+static bool is_stack(const Ast *ast) { return is_call(ast, "stack"); }
+
+static bool is_copy(const Ast *ast) { return is_call(ast, "copy") && ast->count == 1; }
+
+// The setting that alone is the line's condition, "lm.tied"; else NULL.
+static const char *condition_setting(const Place *place, const Ast *line) {
+  const Ast *condition = line->d, *model = place->instance->ast;
+  for (size_t i = 0; condition && condition->kind == AST_NAME && i < model->count; i++)
+    if (!strcmp(model->list[i]->text, condition->text))
+      return join_path(place->block->elaborator, place->instance->path, condition->text);
+  return NULL;
 }
 
 // The rows of one parameter; `rest` is what its name has after the path on the left.
@@ -216,13 +230,16 @@ static void read_parameter(const Place *place, const Ast *line, const Parameter 
                            const char *rest) {
   Elaborator *elaborator = place->block->elaborator;
   const Ast *right = line->b;
-  size_t pieces = is_stack(right) ? right->count : 1;
+  bool named = is_stack(right) || is_copy(right);
+  size_t pieces = named ? right->count : 1;
   for (size_t i = 0; i < pieces; i++) {
-    const Ast *text = is_stack(right) ? right->list[i]->a : right->kind == AST_INDEX ? right->a : right;
+    const Ast *text = named ? right->list[i]->a : right->kind == AST_INDEX ? right->a : right;
     const char *name = file_name(place, text, text->text);
     if (!name) return;
     name = arena_print(elaborator->arena, "%s%s", name, rest);
-    if (is_stack(right))
+    if (is_copy(right))
+      row_copy(place->block, line, parameter, name, condition_setting(place, line));
+    else if (is_stack(right))
       row_piece(place->block, line, parameter, name, i, pieces);
     else if (right->kind == AST_INDEX)
       row_equation(place->block, place->scope, line, names_axes(place, line->a) ? line->a : NULL, parameter,
@@ -277,7 +294,8 @@ static void read_mapping(const Place *place, const Ast *line) {
   Elaborator *elaborator = place->block->elaborator;
   const Ast *right = line->b;
   bool axes = names_axes(place, line->a), equation = right->kind == AST_INDEX && right->a->kind == AST_STRING;
-  bool part = right->kind == AST_CALL && right->a->kind == AST_NAME && strcmp(right->a->text, "stack");
+  bool part = right->kind == AST_CALL && right->a->kind == AST_NAME && strcmp(right->a->text, "stack") &&
+              strcmp(right->a->text, "copy");
   Text path = {0};
   size_t first, count;
   int errors = elaborator->diagnostics->errors;
@@ -290,10 +308,10 @@ static void read_mapping(const Place *place, const Ast *line) {
              "expected a name in the file with its own indices, as in \"name\"[i, o]");
   else if (part)
     read_part(place, line, text_string(&path));
-  else if (!equation && right->kind != AST_STRING && !is_stack(right))
+  else if (!equation && right->kind != AST_STRING && !is_stack(right) && !is_copy(right))
     error_at(elaborator->diagnostics, right->span,
              "the right side of a mapping is a name in the file in quotes, such a name with indices, "
-             "stack(\"..\", \"..\"), or a part's own block");
+             "stack(\"..\", \"..\"), copy(\"..\"), or a part's own block");
   else if (!(count = find_parameters(place->block, text_string(&path), &first)))
     error_at(elaborator->diagnostics, line->a->span, "the model has no parameter `%s`", text_string(&path));
   else
@@ -387,7 +405,8 @@ static void read_block(Block *block, Instance *instance, const Ast *ast, WeightM
   map.origin = arena_print(elaborator->arena, "%s:%d", sources->list[ast->span.source].path,
                            span_line(sources, ast->span));
   block->map = &map;
-  block->lines = NULL, block->line_capacity = 0, block->steps = 0;
+  block->lines = block->copy_lines = NULL, block->line_capacity = block->copy_line_capacity = 0;
+  block->steps = 0;
   read_lines(&place, ast);
   if (elaborator->diagnostics->errors > errors) return;
   rows_finish(block);

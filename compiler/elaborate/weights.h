@@ -18,6 +18,8 @@ typedef struct Block {
   WeightMap *map;
   const Ast **lines; // of the map's rows
   size_t line_capacity;
+  const Ast **copy_lines; // of its copies
+  size_t copy_line_capacity;
   int64_t steps; // lines read so far, repetitions counted
 } Block;
 
@@ -30,6 +32,9 @@ void row_piece(Block *block, const Ast *line, const Parameter *parameter, const 
 // weight[h*E + i, c] = "name"[2*i, c] for i < half
 void row_equation(Block *block, Scope *scope, const Ast *line, const Ast *left, const Parameter *parameter,
                   const char *tensor);
+// copy("name"): what the parameter is mapped to is known when all rows are there.
+void row_copy(Block *block, const Ast *line, const Parameter *parameter, const char *tensor,
+              const char *setting);
 // All rows together: every parameter that the block speaks of is covered once; how far tensors reach.
 void rows_finish(Block *block);
 

@@ -241,6 +241,17 @@ void row_equation(Block *block, Scope *scope, const Ast *line, const Ast *left, 
   add_row(block, line, &row);
 }
 
+void row_copy(Block *block, const Ast *line, const Parameter *parameter, const char *tensor,
+              const char *setting) {
+  Arena *arena = block->elaborator->arena;
+  WeightMap *map = block->map;
+  size_t count = map->copy_count;
+  MapRow row = begin_row(block, line, parameter, tensor);
+  MapCopy copy = {row.parameter, tensor, NULL, setting, row.origin};
+  ARENA_PUSH(arena, map->copies, map->copy_count, map->copy_capacity, copy);
+  ARENA_PUSH(arena, block->copy_lines, count, block->copy_line_capacity, line);
+}
+
 // ---- all rows of a block ------------------------------------------------------------------------
 
 static int64_t row_elements(const MapRow *row) {
@@ -311,6 +322,21 @@ static void finish_tensor(Block *block, const MapRow *const *rows, size_t count)
   if (!apart || mapped != whole) block->map->partial = rows[0]->tensor;
 }
 
+// What each copy is a copy of: the one tensor that its parameter is mapped to.
+static void finish_copies(Block *block, const MapRow *const *by_parameter) {
+  const WeightMap *map = block->map;
+  for (size_t i = 0, first; i < map->copy_count; i++) {
+    MapCopy *copy = &map->copies[i];
+    size_t count = map_find(by_parameter, map->row_count, false, copy->parameter, &first);
+    if (count == 1)
+      copy->of = by_parameter[first]->tensor;
+    else
+      error_at(block->elaborator->diagnostics, block->copy_lines[i]->span,
+               "`%s` is mapped to %zu tensors; a copy is one of the only tensor that another line says",
+               copy->parameter, count);
+  }
+}
+
 void rows_finish(Block *block) {
   const WeightMap *map = block->map;
   for (int side = 0; side < 2; side++) {
@@ -326,6 +352,7 @@ void rows_finish(Block *block) {
       else
         finish_parameter(block, rows + i, count);
     }
+    if (!side) finish_copies(block, rows);
     free(rows);
   }
 }

@@ -33,6 +33,15 @@ typedef struct MapRow {
   const char *origin;          // the model line that wants it, "models/gpt.vlm:34"
 } MapRow;
 
+// A tensor that some files have beside the one that a parameter is mapped to, with the same elements.
+typedef struct MapCopy {
+  const char *parameter; // "token"
+  const char *tensor;    // "lm_head.weight"
+  const char *of;        // "model.embed_tokens.weight"
+  const char *setting;   // "lm.tied", which would have to be false for the two to differ; or NULL
+  const char *origin;
+} MapCopy;
+
 // `for l in depth with "h.{l}"`: how many numbers the file has between `before` and `after` says what depth
 // is.
 typedef struct MapLoop {
@@ -57,6 +66,8 @@ typedef struct WeightMap {
   size_t row_count, row_capacity;
   const char **ignored; // globs of tensors that mean nothing to the model
   size_t ignored_count, ignored_capacity;
+  MapCopy *copies;
+  size_t copy_count, copy_capacity;
   MapLoop *loops;
   size_t loop_count, loop_capacity;
   MapNote *notes;
