@@ -10,6 +10,7 @@
 
 #include "runtime/base/dtype.h"
 #include "runtime/base/failure.h"
+#include "runtime/base/packing.h"
 
 enum { WEIGHTS_MAX_RANK = 8 };
 
@@ -52,5 +53,11 @@ void weights_read_f32(const WeightTensor *tensor, int64_t first, int64_t count, 
 // False: there is no such writer (only F32, F16, BF16, Q8_0, Q4_0 have one) or count is no whole number of
 // blocks. Quantised values are those that ggml's reference quantisers give.
 bool weights_write_f32(WeightFormat format, const float *values, int64_t count, void *out);
+
+// `count` elements from f32 into the parts of a packed weight, rounded just so: blocks that came from a file
+// of the same format, made by those quantisers, are what they were. False: a block holds infinities, NaN or
+// numbers too large for an f16 scale; or count is no whole number of blocks. `scales` is not touched where
+// there are none.
+bool weights_pack(Packing packing, const float *values, int64_t count, void *packed, uint16_t *scales);
 
 #endif

@@ -1,4 +1,4 @@
-// f32 to the formats that we write: the reverse of format.c's readers.
+// f32 to the formats that we write, in files (the reverse of format.c's readers) and in memory (packing.h).
 #include "runtime/weights/format.h"
 
 #include <math.h>
@@ -54,5 +54,33 @@ bool weights_write_f32(WeightFormat format, const float *values, int64_t count, 
     default: return false;
     }
   }
+  return true;
+}
+
+// ---- in memory ----------------------------------------------------------------------------------
+
+// One block of the file's format taken apart. A scale that is no number, or a value that the scale knows
+// nothing of (NaN, for it is never the farthest from 0), has no packed form.
+static bool pack_block(Packing packing, const float *values, unsigned char *packed, uint16_t *scale) {
+  WeightFormat format = packing == PACKING_Q8_0 ? WEIGHT_Q8_0 : WEIGHT_Q4_0;
+  unsigned char block[34];
+  for (int i = 0; i < 32; i++)
+    if (!isfinite(values[i])) return false;
+  weights_write_f32(format, values, 32, block);
+  *scale = (uint16_t)(block[0] | block[1] << 8);
+  for (int i = 0; i < packing_table[packing].stored; i++)
+    packed[i] = packing == PACKING_Q8_0 ? block[2 + i] ^ 0x80 : block[2 + i]; // signed to 128 more
+  return isfinite(f16_to_float(*scale));
+}
+
+bool weights_pack(Packing packing, const float *values, int64_t count, void *packed, uint16_t *scales) {
+  const PackingInfo *info = &packing_table[packing];
+  if (packing == PACKING_NONE || packing == PACKING_BF16)
+    return weights_write_f32(packing == PACKING_NONE ? WEIGHT_F32 : WEIGHT_BF16, values, count, packed);
+  if (count % info->block) return false;
+  for (int64_t i = 0; i < count / info->block; i++)
+    if (!pack_block(packing, values + i * info->block, (unsigned char *)packed + i * info->stored,
+                    &scales[i]))
+      return false;
   return true;
 }
