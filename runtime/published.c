@@ -7,45 +7,6 @@
 
 enum { MAX_PREFIXES = 16, MAX_SHOWN = 40, MAX_SETTINGS = 16 };
 
-// The file's tensors by name.
-typedef struct Names {
-  const WeightTensor **list;
-  size_t count;
-} Names;
-
-static int by_name(const void *left, const void *right) {
-  return strcmp((*(WeightTensor *const *)left)->name, (*(WeightTensor *const *)right)->name);
-}
-
-static Names names_open(const WeightFile *file) {
-  Names names = {malloc((file->count + 1) * sizeof *names.list), file->count};
-  if (!names.list) die("out of memory");
-  for (size_t i = 0; i < file->count; i++) names.list[i] = &file->tensors[i];
-  qsort(names.list, names.count, sizeof *names.list, by_name);
-  return names;
-}
-
-// The order of "PREFIX" "NAME", put together, against `name`.
-static int compare_joined(const char *prefix, const char *name, const char *with) {
-  size_t length = strlen(prefix);
-  int order = strncmp(prefix, with, length);
-  return order ? order : strcmp(name, with + length);
-}
-
-static const WeightTensor *names_find(const Names *names, const char *prefix, const char *name) {
-  size_t low = 0, high = names->count;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    int order = compare_joined(prefix, name, names->list[middle]->name);
-    if (!order) return names->list[middle];
-    if (order > 0)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return NULL;
-}
-
 // ---- which block --------------------------------------------------------------------------------
 
 // What tensors of the file have before a tensor of the block: "" and, say, "model.vision_tower.".
@@ -68,19 +29,18 @@ static size_t find_prefixes(const WeightFile *file, const WeightMap *map, Arena 
   return count;
 }
 
-static size_t count_found(const Names *names, const WeightMap *map, const MapRow *const *rows,
+static size_t count_found(const WeightFile *file, const WeightMap *map, const MapRow *const *rows,
                           const char *prefix) {
   size_t found = 0;
   for (size_t i = 0; i < map->row_count; i++)
     if (!i || strcmp(rows[i]->tensor, rows[i - 1]->tensor))
-      found += names_find(names, prefix, rows[i]->tensor) != NULL;
+      found += weights_find_joined(file, prefix, rows[i]->tensor) != NULL;
   return found;
 }
 
 PublishedLayout published_match(const WeightFile *file, const WeightMaps *maps, const char *part,
                                 Arena *arena) {
   PublishedLayout best = {0};
-  Names names = names_open(file);
   for (size_t i = 0; i < maps->count; i++) {
     const WeightMap *map = &maps->list[i];
     const char *prefixes[MAX_PREFIXES];
@@ -88,7 +48,7 @@ PublishedLayout published_match(const WeightFile *file, const WeightMaps *maps, 
     const MapRow **rows = map_sorted(map, true);
     size_t count = find_prefixes(file, map, arena, prefixes);
     for (size_t j = 0; j < count; j++) {
-      size_t found = count_found(&names, map, rows, prefixes[j]);
+      size_t found = count_found(file, map, rows, prefixes[j]);
       // As many of a smaller block are a better fit.
       bool better =
           found > best.found || (found && found == best.found && map->row_count < best.map->row_count);
@@ -96,7 +56,6 @@ PublishedLayout published_match(const WeightFile *file, const WeightMaps *maps, 
     }
     free(rows);
   }
-  free(names.list);
   return best;
 }
 
@@ -107,7 +66,6 @@ typedef struct Fit {
   const PublishedLayout *layout;
   const PublishedOptions *options;
   const TensorStore *store;
-  Names names;
   const MapRow **by_tensor, **by_parameter;
   Text table;
   size_t missing, mismatched, unexpected, unequal;
@@ -176,7 +134,7 @@ static void check_tensors(Fit *fit) {
   for (size_t i = 0; i < map->row_count; i++) {
     const MapRow *row = fit->by_tensor[i];
     if ((done && !strcmp(done, row->tensor)) || !wanted(fit, row)) continue;
-    const WeightTensor *found = names_find(&fit->names, fit->layout->prefix, row->tensor);
+    const WeightTensor *found = weights_find_joined(fit->file, fit->layout->prefix, row->tensor);
     done = row->tensor;
     if (found) {
       check_shape(fit, row, found);
@@ -325,7 +283,7 @@ static bool load_rows(const Fit *fit, StoreTensor *tensor, const MapRow *const *
   float *values = malloc((size_t)elements * sizeof *values + 1);
   bool good = values != NULL;
   for (size_t i = 0; good && i < count; i++) {
-    const WeightTensor *found = names_find(&fit->names, fit->layout->prefix, rows[i]->tensor);
+    const WeightTensor *found = weights_find_joined(fit->file, fit->layout->prefix, rows[i]->tensor);
     if (map_is_identity(rows[i])) {
       read_floats(found, values);
       continue;
@@ -351,7 +309,7 @@ static bool load_parameter(const Fit *fit, StoreTensor *tensor, TensorStore *sto
   size_t first, count = map_find(fit->by_parameter, fit->layout->map->row_count, false, tensor->name, &first);
   const MapRow *const *rows = (const MapRow *const *)fit->by_parameter + first;
   for (size_t i = 0; i < count; i++) {
-    if (!names_find(&fit->names, fit->layout->prefix, rows[i]->tensor)) return true; // may be missing
+    if (!weights_find_joined(fit->file, fit->layout->prefix, rows[i]->tensor)) return true; // may be missing
     if (!same_extents(tensor, rows[i]))
       return fail_internal(failure, "`%s` has another shape than the model's block of weights says",
                            tensor->name);
@@ -364,7 +322,7 @@ static bool load_parameter(const Fit *fit, StoreTensor *tensor, TensorStore *sto
 bool published_load(const WeightFile *file, const PublishedLayout *layout, const PublishedOptions *options,
                     TensorStore *store, Failure *failure) {
   const WeightMap *map = layout->map;
-  Fit fit = {.file = file, .layout = layout, .options = options, .store = store, .names = names_open(file)};
+  Fit fit = {.file = file, .layout = layout, .options = options, .store = store};
   fit.by_tensor = map_sorted(map, true);
   fit.by_parameter = map_sorted(map, false);
   check_tensors(&fit);
@@ -379,7 +337,6 @@ bool published_load(const WeightFile *file, const PublishedLayout *layout, const
     text_print(options->report, "%s: %zu tensors by block `%s`%s%s\n", file->path, layout->found, map->name,
                *layout->prefix ? " behind " : "", layout->prefix);
   text_free(&fit.table);
-  free(fit.names.list);
   free(fit.by_tensor);
   free(fit.by_parameter);
   return good;

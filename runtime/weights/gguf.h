@@ -60,7 +60,7 @@ bool gguf_parse(const unsigned char *bytes, size_t size, const char *name, Gguf 
 void gguf_close(Gguf *file);            // accepts a zeroed one
 bool gguf_recognised(const char *path); // a file that begins as one
 
-const GgufValue *gguf_find(const Gguf *file, const char *key);            // NULL: none
+const GgufValue *gguf_find(const Gguf *file, const char *key); // NULL: none
 
 // Element `index` of a value that is no text; 64-bit integers are exact in gguf_integer alone, which gives 0
 // for what no int64_t holds.

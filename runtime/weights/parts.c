@@ -27,11 +27,19 @@ WeightTensor **table_by_name(const WeightTensor *tensors, size_t count, const ch
   return sorted;
 }
 
-const WeightTensor *table_find(WeightTensor *const *sorted, size_t count, const char *name) {
+// The order of "PREFIX" "NAME", put together, against `with`.
+static int compare_joined(const char *prefix, const char *name, const char *with) {
+  size_t length = strlen(prefix);
+  int order = strncmp(prefix, with, length);
+  return order ? order : strcmp(name, with + length);
+}
+
+const WeightTensor *table_find(WeightTensor *const *sorted, size_t count, const char *prefix,
+                               const char *name) {
   size_t low = 0, high = count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    int order = strcmp(name, sorted[middle]->name);
+    int order = compare_joined(prefix, name, sorted[middle]->name);
     if (!order) return sorted[middle];
     if (order < 0)
       high = middle;

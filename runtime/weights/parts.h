@@ -15,7 +15,9 @@ typedef struct WeightTable {
 // The tensors by name; where two have the same one, NULL and a failure.
 WeightTensor **table_by_name(const WeightTensor *tensors, size_t count, const char *path, Arena *arena,
                              Failure *failure);
-const WeightTensor *table_find(WeightTensor *const *by_name, size_t count, const char *name); // NULL: none
+// The one called PREFIX NAME, put together. NULL: none.
+const WeightTensor *table_find(WeightTensor *const *by_name, size_t count, const char *prefix,
+                               const char *name);
 // No two tensors share a byte.
 bool table_disjoint(const WeightTensor *tensors, size_t count, const char *path, Failure *failure);
 // `data` or, where it lies badly for the format, a copy of its `bytes` bytes.

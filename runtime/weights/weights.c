@@ -230,7 +230,11 @@ void weights_close(WeightFile *file) {
 }
 
 const WeightTensor *weights_find(const WeightFile *file, const char *name) {
-  return table_find(file->storage->by_name, file->count, name);
+  return weights_find_joined(file, "", name);
+}
+
+const WeightTensor *weights_find_joined(const WeightFile *file, const char *prefix, const char *name) {
+  return table_find(file->storage->by_name, file->count, prefix, name);
 }
 
 const char *weights_metadata(const WeightFile *file, const char *key) {

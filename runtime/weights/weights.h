@@ -36,6 +36,8 @@ bool weights_parse(const unsigned char *bytes, size_t size, const char *name, We
 void weights_close(WeightFile *file); // accepts a zeroed one
 
 const WeightTensor *weights_find(const WeightFile *file, const char *name); // NULL: none
+// By two pieces of the name, put together: "model.", "norm.weight".
+const WeightTensor *weights_find_joined(const WeightFile *file, const char *prefix, const char *name);
 // Text that a safetensors file carries beside its tensors ("step"); NULL: none, also in other formats.
 const char *weights_metadata(const WeightFile *file, const char *key);
 
