@@ -166,9 +166,10 @@ static void check_copies(Fit *fit) {
   const WeightMap *map = fit->layout->map;
   for (size_t i = 0; i < map->copy_count; i++) {
     const MapCopy *copy = &map->copies[i];
-    const WeightTensor *found = names_find(&fit->names, fit->layout->prefix, copy->tensor),
-                       *of = names_find(&fit->names, fit->layout->prefix, copy->of);
-    if (!found && !*map->part) found = names_find(&fit->names, "", copy->tensor); // beside all the others
+    const WeightTensor *found = weights_find_joined(fit->file, fit->layout->prefix, copy->tensor),
+                       *of = weights_find_joined(fit->file, fit->layout->prefix, copy->of);
+    if (!found && !*map->part)
+      found = weights_find_joined(fit->file, "", copy->tensor); // beside all the others
     if (!found || !of || same_elements(found, of) || !begin_row(fit, &fit->unequal, "unequal")) continue;
     text_print(&fit->table, "%s is no copy of %s, and `%s` can not be both, %s", found->name, of->name,
                copy->parameter, copy->origin);
