@@ -56,20 +56,30 @@ static bool find_special(const Conversation *conversation, const char *special, 
          fail(failure, "template: the tokenizer has no special token \"%.80s\"", special);
 }
 
+static const char *image_mark(const Template *form) {
+  return form->image_mark ? form->image_mark : form->image_token;
+}
+
+// A picture's place in the forms, where another token stands there in the ids.
+static bool is_place(const Template *form, const char *special) {
+  return form->image_token && !strcmp(special, form->image_token) && strcmp(special, image_mark(form));
+}
+
 static bool find_specials(Conversation *conversation, Arena *arena, Failure *failure) {
   const Template *form = conversation->form;
   int32_t id;
   for (size_t i = 0; i < form->special_count; i++)
-    if (!find_special(conversation, form->specials[i], &id, failure)) return false;
+    if (!is_place(form, form->specials[i]) && !find_special(conversation, form->specials[i], &id, failure))
+      return false;
   conversation->ends = ARENA_ARRAY(arena, int32_t, form->end_count);
   for (size_t i = 0; i < form->end_count; i++)
     if (!find_special(conversation, form->ends[i], &conversation->ends[i], failure)) return false;
   if (form->image_tokens > 0 && !form->image_token)
     return fail(failure, "template: the model reads pictures, but no image token is named");
   if (form->image_tokens > 0)
-    conversation->image = conversation_token(conversation->tokenizer, form->image_token);
+    conversation->image = conversation_token(conversation->tokenizer, image_mark(form));
   return form->image_tokens <= 0 || conversation->image >= 0 ||
-         fail(failure, "template: the tokenizer has no token \"%.80s\"", form->image_token);
+         fail(failure, "template: the tokenizer has no token \"%.80s\"", image_mark(form));
 }
 
 // All of the tokenizer's special tokens, whether the template's `specials` list them or not.

@@ -42,7 +42,8 @@ typedef struct Template {
   // has {system}, `system` stands there in the first turn, else before the first turn.
   const char *turn;
   const char *caption;     // how a row with a caption alone reads: "<image>{answer}<|im_end|>"; NULL: none
-  const char *image_token; // "<image>"; repeated `image_tokens` times in the ids
+  const char *image_token; // "<image>": a picture's place in a form
+  const char *image_mark;  // the token that is there in the ids, `image_tokens` times; NULL: image_token
   int image_tokens;        // picture tokens that the model's encoder gives; 0 for a text model
   const char *const *ends; // special tokens at which generation stops; the first ends texts and pads rows
   size_t end_count;

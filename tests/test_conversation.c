@@ -145,7 +145,15 @@ static void test_ordinary_image(const Tokenizer *tokenizer, Arena *arena) {
   conversation_prompt(conversation, NULL, &turn, 1, &ids);
   char *spelled = spell(tokenizer, ids.list, NULL, ids.count, arena);
   CHECK(!strcmp(spelled, "@@p:"), "%s", spelled);
+  form.turn = "<picture>{prompt}:{answer}", form.image_token = "<picture>", form.image_mark = "@";
+  form.specials = &form.image_token, form.special_count = 1; // one that the tokenizer does not have
+  ids.count = 0;
+  CHECK(conversation_new(arena, tokenizer, &form, &conversation, &failure), "%s", failure.message);
+  conversation_prompt(conversation, NULL, &turn, 1, &ids);
+  spelled = spell(tokenizer, ids.list, NULL, ids.count, arena);
+  CHECK(!strcmp(spelled, "@@p:") && conversation_image(conversation) == ids.list[0], "%s", spelled);
   ids_free(&ids);
+  form.image_mark = NULL, form.special_count = 0;
   form.turn = "@@{prompt}:{answer}", form.image_token = "@@";
   CHECK(!conversation_new(arena, tokenizer, &form, &conversation, &failure) &&
             strstr(failure.message, "the tokenizer has no token \"@@\""),

@@ -310,6 +310,15 @@ static const char *setting_string(Elaborator *elaborator, const Ast *setting, si
   return NULL;
 }
 
+// A text in quotes or a setting of the configuration that is one.
+static const char *read_text(Elaborator *elaborator, Scope *scope, const Ast *item) {
+  Value value = evaluate(elaborator, scope, item);
+  if (value.kind == VALUE_STRING) return value.text;
+  if (value.kind != VALUE_ERROR)
+    error_at(elaborator->diagnostics, item->span, "expected a text, found %s", value_kind_name(&value));
+  return NULL;
+}
+
 static const char *only_string(Elaborator *elaborator, const Ast *setting, size_t most) {
   if (setting->count > most)
     error_at(elaborator->diagnostics, setting->list[most]->span, "`%s` takes no more than %zu", setting->text,
@@ -339,9 +348,9 @@ static void read_template(Elaborator *elaborator, Scope *scope, const Ast *setti
   } else if (!strcmp(name, "end")) {
     template->ends = setting_strings(elaborator, setting, &template->end_count);
   } else if (!strcmp(name, "picture")) {
-    template->image_token = only_string(elaborator, setting, 2);
-    if (setting->count == 2)
-      read_whole(elaborator, scope, setting->list[1], 1 << 20, &template->image_tokens);
+    template->image_token = only_string(elaborator, setting, 3);
+    if (setting->count > 1) read_whole(elaborator, scope, setting->list[1], 1 << 20, &template->image_tokens);
+    if (setting->count == 3) template->image_mark = read_text(elaborator, scope, setting->list[2]);
   } else if (!strcmp(name, "specials")) {
     template->specials = setting_strings(elaborator, setting, &template->special_count);
   } else {
