@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/conversation.h"
 #include "runtime/jinja.h"
 
 // The block called NAME, or PART.NAME; without a name the only one of the whole model.
@@ -28,8 +29,15 @@ static const WeightMap *choose_block(Job *job) {
   return fitting == 1 ? found : NULL;
 }
 
+// A template whose special tokens the vocabulary lacks is of no use to whoever has the file: it is left out.
 static bool note_template(Job *job, const Template *form, GgufMetadata *metadata) {
   if (!form || !form->turn) return true;
+  Conversation *conversation;
+  Failure unfit;
+  if (!conversation_new(job->arena, job->tokenizer, form, &conversation, &unfit)) {
+    fprintf(stderr, "written without a template: %s\n", unfit.message);
+    return true;
+  }
   Text jinja = {0};
   bool good = template_jinja(form, &jinja, &job->failure);
   if (good) gguf_add_string(metadata, "tokenizer.chat_template", text_string(&jinja));

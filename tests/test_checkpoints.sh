@@ -26,6 +26,14 @@ if [ -e "$stories/stories260K.bin" ]; then
     --weights "$stories/stories260K.bin" --tokenizer "$stories/tok512.bin" --prompt "" --max-tokens 200
   continues "stories260K by SentencePiece's vocabulary" "$stories/expected_t0_n200.txt" models/llama.vlm \
     --preset stories260k --weights "$stories/stories260K.bin" --tokenizer "$stories/tok512.model" --prompt "" --max-tokens 200
+  if "$vlmc" export models/llama.vlm --preset stories260k --from "$stories/stories260K.bin" --as gguf --format gguf \
+    --tokenizer "$stories/tok512.bin" -o "$here/stories.gguf" 2>"$here/err"; then
+    continues "stories260K from our own GGUF" "$stories/expected_t0_n200.txt" models/llama.vlm \
+      --preset stories260k --weights "$here/stories.gguf" --prompt "" --max-tokens 200
+  else
+    failed=$((failed + 1))
+    echo "FAILED stories260K as GGUF" && head -c 600 "$here/err"
+  fi
 else
   skipped=$((skipped + 1))
   echo "skipped: stories260K: no $stories (VLMC_TEST_DATA names a folder that has it)"

@@ -86,6 +86,18 @@ typedef struct Token {
   bool single_word;             // only where no letter or digit touches it
 } Token;
 
+// Tokens that a file names without their being in every text: other programs add them, or stop at them. Ids
+// do not depend on them; they are kept for files that are written again.
+typedef enum NamedToken {
+  NAMED_BEGIN,
+  NAMED_END,
+  NAMED_END_OF_TURN,
+  NAMED_END_OF_MESSAGE,
+  NAMED_UNKNOWN,
+  NAMED_PADDING,
+  NAMED_COUNT
+} NamedToken;
+
 typedef struct Merge {
   int32_t left, right, result;
   uint32_t rank; // the least is merged first; of equal ones the leftmost
@@ -123,11 +135,14 @@ struct Tokenizer {
   const char *suffix; // of a word's last symbol ("</w>"), or ""
   Merge *merges;
   size_t merge_count;
+  const float *scores; // [count] that the merges' ranks were made from; NULL: the merges are the file's own
   Normalizer *normalizer, *preparation; // before and after added tokens in normal form are cut out
   Splitter *splitter;
   int32_t *before, *after; // of every text
   size_t before_count, after_count;
-  size_t drop_spaces; // that the very first token begins with: as many of them are not decoded
+  int32_t named[NAMED_COUNT]; // -1: not named
+  const char *split_name;     // GGUF's name for how words are split, as the file said it; NULL: it did not
+  size_t drop_spaces;         // that the very first token begins with: as many of them are not decoded
 
   // The same as tokenizer.json says it, for printing. NULL: null.
   json_t *normalizer_json, *pre_tokenizer_json, *post_processor_json, *decoder_json;

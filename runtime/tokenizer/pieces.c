@@ -119,7 +119,11 @@ bool use_pieces(Tokenizer *tokenizer, const Piece *pieces, size_t count, const c
   tokenizer->count = (int32_t)count;
   tokenizer->tokens = ARENA_ARRAY(tokenizer->arena, Token, count);
   tokenizer->fuse_unknown = true;
-  for (size_t i = 0; i < count; i++)
+  float *scores = ARENA_ARRAY(tokenizer->arena, float, count);
+  tokenizer->scores = scores;
+  for (size_t i = 0; i < count; i++) {
     if (!add_piece(tokenizer, &pieces[i], (int32_t)i, place, failure)) return false;
+    scores[i] = pieces[i].score;
+  }
   return tokenizer_index(tokenizer, place, failure) && make_merges(tokenizer, pieces, place, failure);
 }

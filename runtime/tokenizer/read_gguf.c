@@ -3,7 +3,8 @@
 //   tokenizer.ggml.model       gpt2: byte-level; llama: SentencePiece's pieces
 //   tokenizer.ggml.pre         gpt2: how text is split
 //   tokenizer.ggml.tokens, token_type, merges (gpt2), scores (llama)
-//   tokenizer.ggml.bos_token_id, eos_token_id, add_bos_token, add_eos_token, add_space_prefix
+//   tokenizer.ggml.bos_token_id, eos_token_id, ... (named_keys), add_bos_token, add_eos_token,
+//   add_space_prefix
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,11 @@ typedef struct Kind {
   const char *pre, *normalizer, *pre_tokenizer;
   bool whole_words;
 } Kind;
+
+static const char *const named_keys[NAMED_COUNT] = {
+    [NAMED_BEGIN] = KEY("bos_token_id"),       [NAMED_END] = KEY("eos_token_id"),
+    [NAMED_END_OF_TURN] = KEY("eot_token_id"), [NAMED_END_OF_MESSAGE] = KEY("eom_token_id"),
+    [NAMED_UNKNOWN] = KEY("unknown_token_id"), [NAMED_PADDING] = KEY("padding_token_id")};
 
 static const char gpt2_steps[] = STEPS("", "true");
 static const char digit_steps[] = STEPS(DIGITS, "true");
@@ -119,9 +125,21 @@ static bool read_border(const Reading *reading, const char *add, bool absent, co
   return true;
 }
 
+static bool read_named(const Reading *reading) {
+  for (int i = 0; i < NAMED_COUNT; i++) {
+    int64_t id = -1;
+    if (!gguf_find(reading->file, named_keys[i])) continue;
+    if (!gguf_get_integer(reading->file, named_keys[i], &id, reading->failure)) return false;
+    // Some files name the last possible id where they mean none.
+    if (id >= 0 && (size_t)id < reading->count) reading->tokenizer->named[i] = (int32_t)id;
+  }
+  return true;
+}
+
 static bool read_borders(const Reading *reading, bool begins) {
   Tokenizer *tokenizer = reading->tokenizer;
-  return read_border(reading, KEY("add_bos_token"), begins, KEY("bos_token_id"), &tokenizer->before,
+  return read_named(reading) &&
+         read_border(reading, KEY("add_bos_token"), begins, KEY("bos_token_id"), &tokenizer->before,
                      &tokenizer->before_count) &&
          read_border(reading, KEY("add_eos_token"), false, KEY("eos_token_id"), &tokenizer->after,
                      &tokenizer->after_count);
@@ -208,6 +226,7 @@ static bool read_byte_level(const Reading *reading) {
   pipeline.normalizer = kind->normalizer;
   pipeline.pre_tokenizer = kind->pre_tokenizer;
   reading->tokenizer->whole_words = kind->whole_words;
+  reading->tokenizer->split_name = kind->pre;
   return add_tokens(reading) && tokenizer_index(reading->tokenizer, reading->place, reading->failure) &&
          read_merges(reading) &&
          tokenizer_use(reading->tokenizer, &pipeline, reading->place, reading->failure) &&
@@ -242,34 +261,66 @@ static bool same_json(const json_t *json, const char *text) {
   return same;
 }
 
-// The first kind that splits as the tokenizer does; NULL: none. Byte-level splitting alone is GPT-2's.
+// The kind that the file named, else the first that splits as the tokenizer does; NULL: none. Byte-level
+// splitting alone is GPT-2's.
 static const Kind *find_kind(const Tokenizer *tokenizer) {
   static const char alone[] = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"
                               "\"use_regex\":true}";
+  const Kind *found = NULL;
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-    bool splits = same_json(tokenizer->pre_tokenizer_json, kinds[i].pre_tokenizer) ||
-                  (kinds[i].pre_tokenizer == gpt2_steps && same_json(tokenizer->pre_tokenizer_json, alone));
-    if (splits && same_json(tokenizer->normalizer_json, kinds[i].normalizer) &&
-        tokenizer->whole_words == kinds[i].whole_words)
-      return &kinds[i];
+    const Kind *kind = &kinds[i];
+    bool splits = same_json(tokenizer->pre_tokenizer_json, kind->pre_tokenizer) ||
+                  (kind->pre_tokenizer == gpt2_steps && same_json(tokenizer->pre_tokenizer_json, alone));
+    if (!splits || !same_json(tokenizer->normalizer_json, kind->normalizer) ||
+        tokenizer->whole_words != kind->whole_words)
+      continue;
+    if (tokenizer->split_name && !strcmp(kind->pre, tokenizer->split_name)) return kind;
+    if (!found) found = kind;
   }
-  return NULL;
+  return found;
 }
 
-static void note_lists(const Tokenizer *tokenizer, size_t count, GgufMetadata *metadata) {
-  Arena *arena = arena_new();
-  GgufString *texts = ARENA_ARRAY(arena, GgufString, count + tokenizer->merge_count + 1);
-  GgufString *lines = texts + count;
-  int32_t *types = ARENA_ARRAY(arena, int32_t, count + 1);
+static PieceKind piece_kind(const Tokenizer *tokenizer, int32_t id) {
+  const Token *token = &tokenizer->tokens[id];
+  if (id == tokenizer->unknown && !tokenizer->byte_level) return PIECE_UNKNOWN;
+  if (token->special) return PIECE_CONTROL;
+  if (token->added) return PIECE_USER;
+  if (!token->text || !token->known) return PIECE_UNUSED;
+  for (int byte = 0; tokenizer->byte_fallback && byte < 256; byte++)
+    if (tokenizer->bytes[byte] == id) return PIECE_BYTE;
+  return PIECE_NORMAL;
+}
+
+// All `count` tokens, those that the tokenizer lacks as unused ones.
+static Piece *list_pieces(const Tokenizer *tokenizer, size_t count, Arena *arena) {
+  Piece *pieces = ARENA_ARRAY(arena, Piece, count);
   for (size_t i = 0; i < count; i++) {
     const Token *token = i < (size_t)tokenizer->count ? &tokenizer->tokens[i] : &(Token){0};
-    const char *text = token->text ? token->text : arena_print(arena, "[unused %zu]", i);
-    texts[i] = (GgufString){text, token->text ? token->text_length : strlen(text)};
-    types[i] = !token->text     ? PIECE_UNUSED
-               : token->special ? PIECE_CONTROL
-               : token->added   ? PIECE_USER
-                                : PIECE_NORMAL;
+    pieces[i].text = token->text ? token->text : arena_print(arena, "[unused %zu]", i);
+    pieces[i].length = token->text ? token->text_length : strlen(pieces[i].text);
+    pieces[i].kind = token->text ? piece_kind(tokenizer, (int32_t)i) : PIECE_UNUSED;
   }
+  return pieces;
+}
+
+static void note_pieces(const Piece *pieces, size_t count, Arena *arena, GgufMetadata *metadata) {
+  GgufString *texts = ARENA_ARRAY(arena, GgufString, count);
+  int32_t *types = ARENA_ARRAY(arena, int32_t, count);
+  for (size_t i = 0; i < count; i++) {
+    texts[i] = (GgufString){pieces[i].text, pieces[i].length};
+    types[i] = (int32_t)pieces[i].kind;
+  }
+  gguf_add_strings(metadata, KEY("tokens"), texts, count);
+  gguf_add_i32s(metadata, KEY("token_type"), types, count);
+}
+
+static bool note_byte_level(const Tokenizer *tokenizer, size_t count, Arena *arena, GgufMetadata *metadata,
+                            Failure *failure) {
+  bool plain = !*tokenizer->suffix;
+  for (size_t i = 0; i < tokenizer->merge_count; i++) plain &= tokenizer->merges[i].rank == i;
+  const Kind *kind = plain ? find_kind(tokenizer) : NULL;
+  if (!kind) return fail(failure, "the tokenizer splits text in a way that GGUF has no name for");
+  GgufString *lines = ARENA_ARRAY(arena, GgufString, tokenizer->merge_count + 1);
   for (size_t i = 0; i < tokenizer->merge_count; i++) {
     const Merge *merge = &tokenizer->merges[i];
     const Token *left = &tokenizer->tokens[merge->left], *right = &tokenizer->tokens[merge->right];
@@ -277,31 +328,106 @@ static void note_lists(const Tokenizer *tokenizer, size_t count, GgufMetadata *m
                                    (int)right->text_length, right->text);
     lines[i] = (GgufString){line, strlen(line)};
   }
-  gguf_add_strings(metadata, KEY("tokens"), texts, count);
-  gguf_add_i32s(metadata, KEY("token_type"), types, count);
+  gguf_add_string(metadata, KEY("model"), "gpt2");
+  gguf_add_string(metadata, KEY("pre"), kind->pre);
+  note_pieces(list_pieces(tokenizer, count, arena), count, arena, metadata);
   gguf_add_strings(metadata, KEY("merges"), lines, tokenizer->merge_count);
-  arena_free(arena);
+  gguf_add_bool(metadata, KEY("add_space_prefix"), false);
+  return true;
+}
+
+// Scores: the file's own, else from the ranks, where a token's first merge speaks for it.
+static void score_pieces(const Tokenizer *tokenizer, Piece *pieces) {
+  size_t merges = tokenizer->merge_count;
+  for (int32_t i = 0; i < tokenizer->count; i++) {
+    bool merged = pieces[i].kind == PIECE_NORMAL;
+    pieces[i].score = tokenizer->scores ? tokenizer->scores[i] : merged ? -(float)merges : 0;
+  }
+  for (size_t i = tokenizer->scores ? 0 : merges; i-- > 0;)
+    pieces[tokenizer->merges[i].result].score = -(float)tokenizer->merges[i].rank;
+}
+
+// Whether reading the pieces gives the tokenizer's merges in their order. Ways to make one token may be equal
+// there that are not here: they were listed side by side.
+static bool pieces_merge_alike(const Tokenizer *tokenizer, const Piece *pieces, size_t count,
+                               Failure *failure) {
+  Tokenizer *back = tokenizer_new();
+  bool good = use_pieces(back, pieces, count, "the tokenizer", failure) &&
+              tokenizer_prepare(back, "the tokenizer", failure);
+  bool alike = good && back->merge_count == tokenizer->merge_count;
+  uint32_t last = 0;
+  for (size_t i = 0; alike && i < tokenizer->merge_count; i++) {
+    const Merge *merge = &tokenizer->merges[i], *read = tokenizer_merge(back, merge->left, merge->right);
+    bool equal = i && merge->rank == merge[-1].rank;
+    alike = read && read->result == merge->result && read->rank >= last && (!equal || read->rank == last);
+    if (alike) last = read->rank;
+  }
+  tokenizer_free(back);
+  return alike || (good && fail(failure, "the tokenizer's merges are not those that scores of tokens give, "
+                                         "and GGUF has nothing else for SentencePiece's kind"));
+}
+
+// Whether text gets a mark before it, at the beginning and after special tokens: what GGUF can say.
+static bool find_prefix(const Tokenizer *tokenizer, bool *prefix, Failure *failure) {
+  static const char alone[] = "{\"type\":\"Sequence\",\"normalizers\":["
+                              "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"▁\"}]}";
+  const json_t *normalizer = tokenizer->normalizer_json;
+  *prefix = same_json(normalizer, pipeline_llama.normalizer);
+  bool known =
+      *prefix || same_json(normalizer, pipeline_llama_bare.normalizer) || same_json(normalizer, alone);
+  return (known && !tokenizer->pre_tokenizer_json) ||
+         fail(failure, "the tokenizer prepares text otherwise than by \"▁\" for every space and perhaps one "
+                       "before each text, which is what GGUF can say of SentencePiece's kind");
+}
+
+static bool note_sentencepiece(const Tokenizer *tokenizer, size_t count, Arena *arena, GgufMetadata *metadata,
+                               Failure *failure) {
+  bool prefix, whole = tokenizer->byte_fallback && !*tokenizer->suffix && !tokenizer->whole_words;
+  for (int byte = 0; byte < 256; byte++) whole &= tokenizer->bytes[byte] >= 0;
+  if (!whole)
+    return fail(failure, "the tokenizer is neither byte-level nor of SentencePiece's kind with a token for "
+                         "each byte: GGUF has no form for it");
+  Piece *pieces = list_pieces(tokenizer, count, arena);
+  score_pieces(tokenizer, pieces);
+  if (!find_prefix(tokenizer, &prefix, failure) || !pieces_merge_alike(tokenizer, pieces, count, failure))
+    return false;
+  float *scores = ARENA_ARRAY(arena, float, count);
+  for (size_t i = 0; i < count; i++) scores[i] = pieces[i].score;
+  gguf_add_string(metadata, KEY("model"), "llama");
+  gguf_add_string(metadata, KEY("pre"), "default");
+  note_pieces(pieces, count, arena, metadata);
+  gguf_add_f32s(metadata, KEY("scores"), scores, count);
+  gguf_add_bool(metadata, KEY("add_space_prefix"), prefix);
+  return true;
+}
+
+// What stands before and after every text, and the tokens that have a name.
+static void note_borders(const Tokenizer *tokenizer, int32_t begin, int32_t end, GgufMetadata *metadata) {
+  int32_t named[NAMED_COUNT];
+  memcpy(named, tokenizer->named, sizeof named);
+  if (begin >= 0) named[NAMED_BEGIN] = begin;
+  if (end >= 0) named[NAMED_END] = end;
+  if (tokenizer->before_count) named[NAMED_BEGIN] = *tokenizer->before;
+  if (tokenizer->after_count) named[NAMED_END] = *tokenizer->after;
+  if (tokenizer->unknown >= 0) named[NAMED_UNKNOWN] = tokenizer->unknown;
+  for (int i = 0; i < NAMED_COUNT; i++)
+    if (named[i] >= 0) gguf_add_u32(metadata, named_keys[i], (uint32_t)named[i]);
+  gguf_add_bool(metadata, KEY("add_bos_token"), tokenizer->before_count != 0);
+  gguf_add_bool(metadata, KEY("add_eos_token"), tokenizer->after_count != 0);
 }
 
 bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t begin, int32_t end,
                          GgufMetadata *metadata, Failure *failure) {
-  bool plain = tokenizer->byte_level && !*tokenizer->suffix;
-  for (size_t i = 0; i < tokenizer->merge_count; i++) plain &= tokenizer->merges[i].rank == i;
-  const Kind *kind = plain ? find_kind(tokenizer) : NULL;
-  bool before = tokenizer->before_count == 1, after = tokenizer->after_count == 1;
-  if (!kind) return fail(failure, "the tokenizer is of no kind that GGUF has a name for");
   if (vocabulary < tokenizer->count || vocabulary > TOKENIZER_MAX_TOKENS)
     return fail(failure, "the tokenizer has %d tokens, but the model %lld", tokenizer->count,
                 (long long)vocabulary);
-  gguf_add_string(metadata, KEY("model"), "gpt2");
-  gguf_add_string(metadata, KEY("pre"), kind->pre);
-  note_lists(tokenizer, (size_t)vocabulary, metadata);
-  gguf_add_bool(metadata, KEY("add_space_prefix"), false);
-  gguf_add_bool(metadata, KEY("add_bos_token"), before);
-  if (before || begin >= 0)
-    gguf_add_u32(metadata, KEY("bos_token_id"), (uint32_t)(before ? tokenizer->before[0] : begin));
-  gguf_add_bool(metadata, KEY("add_eos_token"), after);
-  if (after || end >= 0)
-    gguf_add_u32(metadata, KEY("eos_token_id"), (uint32_t)(after ? tokenizer->after[0] : end));
-  return true;
+  if (tokenizer->before_count > 1 || tokenizer->after_count > 1)
+    return fail(failure, "the tokenizer puts %zu tokens before every text and %zu after it; GGUF can say one",
+                tokenizer->before_count, tokenizer->after_count);
+  Arena *arena = arena_new();
+  bool good = (tokenizer->byte_level ? note_byte_level : note_sentencepiece)(tokenizer, (size_t)vocabulary,
+                                                                             arena, metadata, failure);
+  if (good) note_borders(tokenizer, begin, end, metadata);
+  arena_free(arena);
+  return good;
 }

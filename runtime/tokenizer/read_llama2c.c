@@ -54,5 +54,6 @@ bool read_llama2c(Tokenizer *tokenizer, const char *bytes, size_t size, const ch
   tokenizer->before = ARENA_ARRAY(tokenizer->arena, int32_t, 1);
   tokenizer->before_count = 1;
   *tokenizer->before = 1;
+  tokenizer->named[NAMED_END] = 2;
   return true;
 }

@@ -1,7 +1,7 @@
 // SentencePiece's tokenizer.model -> Tokenizer. The file is a protocol buffer:
 //
-//   1 piece*: 1 text, 2 score (float), 3 kind        2 trainer: 3 model type, 24 space as suffix, 41 <s>
-//   3 normalizer: 2 table of characters, 3 space before the text, 4 single spaces, 5 spaces as marks
+//   1 piece*: 1 text, 2 score (float), 3 kind        2 trainer: 3 model type, 24 space as suffix, 41 <s>, 42
+//   </s> 3 normalizer: 2 table of characters, 3 space before the text, 4 single spaces, 5 spaces as marks
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +58,7 @@ typedef struct Reading {
   Tokenizer *tokenizer;
   Piece *pieces; // [capacity], on the C heap
   size_t count, capacity;
-  uint64_t model, begin;
+  uint64_t model, begin, end;
   bool suffix, prefix, single_spaces, marks;
   size_t table;
   const char *place, *start;
@@ -103,6 +103,7 @@ static bool read_trainer(Reading *reading, const Field *field) {
     if (part.tag == 3) reading->model = part.number;
     if (part.tag == 24) reading->suffix = part.number != 0;
     if (part.tag == 41) reading->begin = part.number;
+    if (part.tag == 42) reading->end = part.number;
   }
   return good;
 }
@@ -163,11 +164,16 @@ static bool use_steps(const Reading *reading) {
   return good;
 }
 
+static bool is_control(const Reading *reading, uint64_t id) {
+  return id < reading->count && reading->pieces[id].kind == PIECE_CONTROL;
+}
+
 bool read_sentencepiece(Tokenizer *tokenizer, const char *bytes, size_t size, const char *place,
                         Failure *failure) {
   Reading reading = {.tokenizer = tokenizer,
                      .model = 1, // what the format takes where nothing is said
                      .begin = 1,
+                     .end = 2,
                      .prefix = true,
                      .single_spaces = true,
                      .marks = true,
@@ -176,7 +182,8 @@ bool read_sentencepiece(Tokenizer *tokenizer, const char *bytes, size_t size, co
                      .failure = failure};
   bool good = read_fields(&reading, size) && check(&reading) &&
               use_pieces(tokenizer, reading.pieces, reading.count, place, failure) && use_steps(&reading);
-  if (good && reading.begin < reading.count && reading.pieces[reading.begin].kind == PIECE_CONTROL) {
+  if (good && is_control(&reading, reading.end)) tokenizer->named[NAMED_END] = (int32_t)reading.end;
+  if (good && is_control(&reading, reading.begin)) {
     tokenizer->before = ARENA_ARRAY(tokenizer->arena, int32_t, 1);
     tokenizer->before_count = 1;
     *tokenizer->before = (int32_t)reading.begin;

@@ -32,6 +32,7 @@ Tokenizer *tokenizer_new(void) {
   tokenizer->merging = merging_new(arena);
   tokenizer->suffix = "";
   tokenizer->unknown = -1;
+  for (int i = 0; i < NAMED_COUNT; i++) tokenizer->named[i] = -1;
   return tokenizer;
 }
 

@@ -69,10 +69,10 @@ bool tokenizer_read_gpt2(const char *vocabulary_path, const char *merges_path, T
 bool tokenizer_save(const Tokenizer *tokenizer, const char *path, Failure *failure); // atomically
 void tokenizer_print(const Tokenizer *tokenizer, Text *json);                        // what it writes
 // The keys tokenizer.ggml.* of a GGUF file. Fails where the format has no form for it: it knows byte-level
-// vocabularies, split in one of the ways that read_gguf.c lists. The model has `vocabulary` tokens, of which
-// those that the tokenizer lacks are never used; generation stops at `end` (-1: at what stands after every
-// text), and `begin` (-1: none) is what programs that add a first token would add, where the tokenizer adds
-// none.
+// vocabularies, split in one of the ways that read_gguf.c lists, and SentencePiece's whose merges follow from
+// scores of tokens. The model has `vocabulary` tokens, of which those that the tokenizer lacks are never
+// used. `begin` and `end` (-1: what the tokenizer's own file named) are what programs that add a first token
+// would add and what generation stops at, where the tokenizer itself adds none before or after every text.
 struct GgufMetadata;
 bool tokenizer_note_gguf(const Tokenizer *tokenizer, int64_t vocabulary, int32_t begin, int32_t end,
                          struct GgufMetadata *metadata, Failure *failure);
