@@ -81,6 +81,8 @@ static const Flag flags[] = {
      "parameters or tensors that a checkpoint need not have"},
     {"format", 0, X, FLAG_TEXT, AT(format), 0, 0, 0, "F",
      "safetensors (default) or gguf, which carries the tokenizer"},
+    {"weights-dtype", 0, X, FLAG_TEXT, AT(weights_dtype), 0, 0, 0, "TYPE",
+     "matrices of a GGUF file: f32 (default), f16, bf16, q8_0 or q4_0"},
     {"as", 0, X, FLAG_TEXT, AT(as), 0, 0, 0, "NAME",
      "block of the model's weights that says how the file is laid out"},
     {"tokenizer", 0, T | E | H | K | X, FLAG_TEXT, AT(tokenizer), 0, 0, 0, "FILE",

@@ -38,7 +38,7 @@ typedef struct Options {
   bool time_passes, unfused;
   int64_t batch, length;
   // running
-  const char *data, *out, *weights, *split, *tokenizer, *sheet, *log, *as, *format;
+  const char *data, *out, *weights, *split, *tokenizer, *sheet, *log, *as, *format, *weights_dtype;
   const char *from[OPTIONS_MAX_LIST];
   int from_count;
   const char *allow_missing[OPTIONS_MAX_LIST];

@@ -61,17 +61,48 @@ static bool note_tokenizer(Job *job, const WeightMap *map, GgufMetadata *metadat
   return true;
 }
 
-static bool write_file(Job *job, const WeightMap *map) {
-  const Options *options = job->options;
-  const char *format = options->format ? options->format : "safetensors";
-  if (!strcmp(format, "safetensors")) return published_save(options->output, map, job->store, &job->failure);
-  if (strcmp(format, "gguf"))
-    return fail(&job->failure, "--format is safetensors or gguf, found `%.40s`", format);
+static bool write_gguf(Job *job, const WeightMap *map, WeightFormat matrices) {
   GgufMetadata metadata = {0};
-  bool good = note_tokenizer(job, map, &metadata) &&
-              published_save_gguf(options->output, map, &metadata, job->store, &job->failure);
+  Text report = {0};
+  bool good =
+      note_tokenizer(job, map, &metadata) &&
+      published_save_gguf(job->options->output, map, matrices, &metadata, job->store, &report, &job->failure);
+  fputs(text_string(&report), stderr);
+  text_free(&report);
   gguf_metadata_free(&metadata);
   return good;
+}
+
+// The formats that --weights-dtype may name.
+static bool read_format(Job *job, WeightFormat *format) {
+  static const struct {
+    const char *name;
+    WeightFormat format;
+  } known[] = {{"f32", WEIGHT_F32},
+               {"f16", WEIGHT_F16},
+               {"bf16", WEIGHT_BF16},
+               {"q8_0", WEIGHT_Q8_0},
+               {"q4_0", WEIGHT_Q4_0}};
+  const char *name = job->options->weights_dtype;
+  *format = WEIGHT_F32;
+  if (!name) return true;
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+    *format = known[i].format;
+    if (!strcmp(name, known[i].name)) return true;
+  }
+  return fail(&job->failure, "--weights-dtype is f32, f16, bf16, q8_0 or q4_0, found `%.40s`", name);
+}
+
+// What the command line asks for, before anything is loaded.
+static bool read_formats(Job *job, bool *gguf, WeightFormat *matrices) {
+  const char *format = job->options->format ? job->options->format : "safetensors";
+  *gguf = !strcmp(format, "gguf");
+  if (!*gguf && strcmp(format, "safetensors"))
+    return fail(&job->failure, "--format is safetensors or gguf, found `%.40s`", format);
+  if (!read_format(job, matrices)) return false;
+  return *gguf || *matrices == WEIGHT_F32 ||
+         fail(&job->failure, "safetensors are written in f32; --weights-dtype %s needs --format gguf",
+              job->options->weights_dtype);
 }
 
 static bool export_weights(Job *job) {
@@ -81,15 +112,18 @@ static bool export_weights(Job *job) {
     return fail(&job->failure,
                 "--weights is needed: a folder that `vlmc train` wrote, or a published checkpoint");
   if (!options->output) return fail(&job->failure, "-o is needed: the file to write");
+  bool gguf = false;
+  WeightFormat matrices = WEIGHT_F32;
   const WeightMap *map = choose_block(job);
-  if (!map) return false;
+  if (!map || !read_formats(job, &gguf, &matrices)) return false;
   const Program *program =
       compiler_program(job->compiler, PROGRAM_FORWARD); // says which parameters there are
   if (!program) return job_report(job);
   if (!job_open_device(job)) return false;
   Session *binding = session_open(program, job->store, &job->failure);
-  bool good =
-      binding && (!options->weights || job_load_weights(job)) && job_load_from(job) && write_file(job, map);
+  bool good = binding && (!options->weights || job_load_weights(job)) && job_load_from(job) &&
+              (gguf ? write_gguf(job, map, matrices)
+                    : published_save(options->output, map, job->store, &job->failure));
   session_close(binding);
   return good;
 }

@@ -135,18 +135,53 @@ static void add_note(GgufMetadata *metadata, const MapNote *note, Arena *arena) 
   }
 }
 
-static WeightTensor *gguf_tensors(const Save *save, Arena *arena) {
+// Tables of positions are added to, not multiplied by: programs that read GGUF want them in f32.
+static bool is_matrix(const SafetensorsTensor *tensor) {
+  return tensor->rank == 2 && !strstr(tensor->name, "position_embd");
+}
+
+static WeightFormat format_of(const SafetensorsTensor *tensor, WeightFormat matrices) {
+  if (!is_matrix(tensor)) return WEIGHT_F32;
+  return tensor->extents[1] % format_block_elements(matrices) ? WEIGHT_F16 : matrices;
+}
+
+static WeightTensor *gguf_tensors(const Save *save, WeightFormat matrices, Arena *arena) {
   WeightTensor *tensors = ARENA_ARRAY(arena, WeightTensor, save->count + 1);
   for (size_t i = 0; i < save->count; i++) {
     const SafetensorsTensor *from = &save->tensors[i];
-    tensors[i] = (WeightTensor){.name = from->name, .format = WEIGHT_F32, .rank = from->rank};
+    tensors[i] = (WeightTensor){.name = from->name, .format = format_of(from, matrices), .rank = from->rank};
     memcpy(tensors[i].extents, from->extents, sizeof tensors[i].extents);
   }
   return tensors;
 }
 
-bool published_save_gguf(const char *path, const WeightMap *map, GgufMetadata *metadata,
-                         const TensorStore *store, Failure *failure) {
+// "FILE: 211 tensors in Q8_0, 61 in F32"
+static void report_formats(const char *path, const WeightTensor *tensors, size_t count, Text *report) {
+  const char *before = ": ", *what = " tensors";
+  size_t numbers[WEIGHT_FORMAT_COUNT] = {0};
+  for (size_t i = 0; i < count; i++) numbers[tensors[i].format]++;
+  text_print(report, "%s", path);
+  for (int format = WEIGHT_FORMAT_COUNT - 1; format >= 0; format--) {
+    if (!numbers[format]) continue;
+    text_print(report, "%s%zu%s in %s", before, numbers[format], what, format_name((WeightFormat)format));
+    before = ", ";
+    what = "";
+  }
+  text_print(report, "\n");
+}
+
+// How most of the file's bytes are stored, as llama.cpp numbers it: whoever writes knows, not the block.
+static const char file_type[] = "general.file_type";
+
+static void note_file_type(GgufMetadata *metadata, WeightFormat matrices) {
+  static const uint32_t types[WEIGHT_FORMAT_COUNT] = {
+      [WEIGHT_F32] = 0, [WEIGHT_F16] = 1, [WEIGHT_Q4_0] = 2, [WEIGHT_Q8_0] = 7, [WEIGHT_BF16] = 32};
+  gguf_add_u32(metadata, file_type, types[matrices]);
+  if (format_block_elements(matrices) > 1) gguf_add_u32(metadata, "general.quantization_version", 2);
+}
+
+bool published_save_gguf(const char *path, const WeightMap *map, WeightFormat matrices,
+                         GgufMetadata *metadata, const TensorStore *store, Text *report, Failure *failure) {
   if (!map->note_count)
     return fail(
         failure,
@@ -155,11 +190,16 @@ bool published_save_gguf(const char *path, const WeightMap *map, GgufMetadata *m
   Arena *arena = arena_new();
   Save save = {.map = map, .store = store, .by_tensor = map_sorted(map, true)};
   GgufWriter *writer = NULL;
+  WeightTensor *tensors = NULL;
   bool open = false;
-  for (size_t i = 0; i < map->note_count; i++) add_note(metadata, &map->notes[i], arena);
-  bool good = list_tensors(&save, arena, failure) &&
-              gguf_create(path, metadata, gguf_tensors(&save, arena), save.count, &writer, failure) &&
-              put_tensors(&save, writer, put_gguf, &open, failure) && gguf_finish(writer, failure);
+  for (size_t i = 0; i < map->note_count; i++)
+    if (strcmp(map->notes[i].key, file_type) != 0) add_note(metadata, &map->notes[i], arena);
+  note_file_type(metadata, matrices);
+  bool good = list_tensors(&save, arena, failure);
+  if (good) tensors = gguf_tensors(&save, matrices, arena);
+  good = good && gguf_create(path, metadata, tensors, save.count, &writer, failure) &&
+         put_tensors(&save, writer, put_gguf, &open, failure) && gguf_finish(writer, failure);
+  if (good && report) report_formats(path, tensors, save.count, report);
   if (open) gguf_abandon(writer);
   free(save.by_tensor);
   arena_free(arena);

@@ -457,7 +457,7 @@ static void check_gguf(Bench *bench, const char *part, const char *name, const c
         "%s", failure.message);
   weights_close(&file);
   file = (WeightFile){0};
-  CHECK(published_save_gguf(gguf, map, &metadata, bench->store, &failure) &&
+  CHECK(published_save_gguf(gguf, map, WEIGHT_F32, &metadata, bench->store, NULL, &failure) &&
             weights_open(gguf, &file, &failure),
         "%s", failure.message);
   CHECK(file.gguf && file.count == published.count, "%zu tensors", file.count);
@@ -470,6 +470,60 @@ static void check_gguf(Bench *bench, const char *part, const char *name, const c
   gguf_metadata_free(&metadata);
   weights_close(&file);
   text_free(&report);
+}
+
+// Matrices in blocks: each tensor holds what the writer of formats makes of the published values.
+static void check_stored(const WeightTensor *stored, const WeightTensor *published) {
+  bool matrix = published->rank == 2, whole = published->extents[published->rank - 1] % 32 == 0;
+  WeightFormat wanted = !matrix ? WEIGHT_F32 : whole ? WEIGHT_Q4_0 : WEIGHT_F16;
+  unsigned char *bytes = malloc(stored->bytes + 1);
+  CHECK(stored->format == wanted, "%s is stored in %s", stored->name, format_name(stored->format));
+  CHECK(bytes && weights_write_f32(stored->format, published->data, published->elements, bytes) &&
+            !memcmp(bytes, stored->data, stored->bytes),
+        "%s holds other values", stored->name);
+  free(bytes);
+}
+
+static void test_quantised(void) {
+  static const char *const sizes[] = {"lm.vocab=9",     "lm.width=32",    "lm.depth=2",     "lm.heads=4",
+                                      "lm.groups=2",    "lm.hidden=44",   "vision.image=8", "vision.patch=4",
+                                      "vision.width=8", "vision.depth=3", "vision.heads=2"};
+  Bench bench;
+  Failure failure = {0};
+  WeightFile file = {0};
+  Text report = {0};
+  GgufMetadata metadata = {0};
+  if (bench_open(&bench, "models/llava.vlm", sizes, 11)) {
+    const WeightMap *map = find_map(&bench, "lm", "gguf");
+    Published published = publish(&bench, map, "");
+    const char *path = write_file(&bench, "published.safetensors", &published),
+               *gguf = in_bench(&bench, "x.gguf");
+    PublishedOptions options = {.maps = compiler_weights(bench.compiler)};
+    PublishedLayout layout = {map, "", published.count};
+    CHECK(weights_open(path, &file, &failure) &&
+              published_load(&file, &layout, &options, bench.store, &failure),
+          "%s", failure.message);
+    weights_close(&file);
+    file = (WeightFile){0};
+    CHECK(published_save_gguf(gguf, map, WEIGHT_Q4_0, &metadata, bench.store, &report, &failure) &&
+              weights_open(gguf, &file, &failure),
+          "%s", failure.message);
+    CHECK(file.count == published.count, "%zu tensors", file.count);
+    for (size_t i = 0; i < published.count && i < file.count; i++) {
+      const WeightTensor *tensor = weights_find(&file, published.tensors[i].name);
+      WeightTensor wanted = {.rank = published.tensors[i].rank, .data = published.tensors[i].data};
+      memcpy(wanted.extents, published.tensors[i].extents, sizeof wanted.extents);
+      if (tensor) wanted.elements = tensor->elements;
+      if (tensor) check_stored(tensor, &wanted);
+    }
+    const GgufValue *type = gguf_find(file.gguf, "general.file_type");
+    CHECK(type && gguf_number(type, 0) == 2, "the file says what it mostly holds");
+    CHECK(strstr(text_string(&report), " tensors in Q4_0, 5 in F32, 2 in F16\n"), "%s", text_string(&report));
+    weights_close(&file);
+  }
+  gguf_metadata_free(&metadata);
+  text_free(&report);
+  bench_close(&bench);
 }
 
 static void test_gguf(void) {
@@ -537,6 +591,7 @@ static void test_tokenizer(void) {
 int main(void) {
   test_tokenizer();
   test_gguf();
+  test_quantised();
   test_copy();
   test_gpt2();
   test_clip();
