@@ -131,7 +131,7 @@ static void test_published_sizes(void) {
       {"siglip", "so400m", 412987248},
       {"siglip", "siglip2_b32_256", 87465216},
       {"nanovlm", "nanovlm_222m", 222081600},
-      {"nanovlm", "nanovlm_450m", 460113984},
+      {"nanovlm", "nanovlm_450m", 450614400},
       {"minimind2v", "base", 190419456},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -267,6 +267,30 @@ static void test_recipe(void) {
   session_close(&session);
 }
 
+// What published models read, by preset: the template's texts are settings like any other.
+static void test_template_preset(void) {
+  static const struct {
+    const char *preset, *mark, *end;
+  } rows[] = {{"nanovlm_222m", "<file_sep>", "{answer}<|endoftext|>"},
+              {"nanovlm_450m", "<file_sep>", "{answer}<|im_end|>"},
+              {"tiny", "<|image|>", "{answer}<|im_end|>\n"}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    Session session;
+    bool good = session_open(&session, "models/nanovlm.vlm", rows[i].preset, NULL, 0);
+    const Template *template = good ? model_template(session.model) : NULL;
+    const Preprocess *preprocess = good ? model_preprocess(session.model) : NULL;
+    CHECK(template && preprocess, "%s", session_said(&session));
+    if (template && preprocess) {
+      CHECK(!strcmp(template->image_mark, rows[i].mark) && strstr(template->turn, rows[i].end), "%s: %s, %s",
+            rows[i].preset, template->image_mark, template->turn);
+      CHECK(preprocess->resize == RESIZE_EXACT && preprocess->resample == RESAMPLE_BILINEAR &&
+                !preprocess->mean[0] && preprocess->std[0] == 1,
+            "pixels from 0 to 1");
+    }
+    session_close(&session);
+  }
+}
+
 // A word of a setting may come from the configuration.
 static void test_preprocess_word(void) {
   static const Resample wanted[] = {RESAMPLE_BICUBIC, RESAMPLE_BILINEAR};
@@ -330,6 +354,7 @@ int main(void) {
   test_stages();
   test_selectors();
   test_recipe();
+  test_template_preset();
   test_preprocess_word();
   test_defines();
   test_library_error();

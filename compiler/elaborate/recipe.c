@@ -304,32 +304,29 @@ bool model_select(Model *model, const char *name, Graph *graph) {
 
 // ---- template -----------------------------------------------------------------------------------
 
-static const char *setting_string(Elaborator *elaborator, const Ast *setting, size_t at) {
-  if (at < setting->count && setting->list[at]->kind == AST_STRING) return setting->list[at]->text;
+// A text in quotes, or a name of the configuration that is one.
+static const char *setting_string(Elaborator *elaborator, Scope *scope, const Ast *setting, size_t at) {
+  const Ast *item = at < setting->count ? setting->list[at] : NULL;
+  if (item && item->kind == AST_STRING) return item->text;
+  Value value = item && item->kind == AST_NAME ? evaluate(elaborator, scope, item) : value_bool(false);
+  if (value.kind == VALUE_STRING) return value.text;
+  if (value.kind == VALUE_ERROR) return NULL;
   error_at(elaborator->diagnostics, setting->span, "`%s` takes a text in quotes", setting->text);
   return NULL;
 }
 
-// A text in quotes or a setting of the configuration that is one.
-static const char *read_text(Elaborator *elaborator, Scope *scope, const Ast *item) {
-  Value value = evaluate(elaborator, scope, item);
-  if (value.kind == VALUE_STRING) return value.text;
-  if (value.kind != VALUE_ERROR)
-    error_at(elaborator->diagnostics, item->span, "expected a text, found %s", value_kind_name(&value));
-  return NULL;
-}
-
-static const char *only_string(Elaborator *elaborator, const Ast *setting, size_t most) {
+static const char *only_string(Elaborator *elaborator, Scope *scope, const Ast *setting, size_t most) {
   if (setting->count > most)
     error_at(elaborator->diagnostics, setting->list[most]->span, "`%s` takes no more than %zu", setting->text,
              most);
-  return setting_string(elaborator, setting, 0);
+  return setting_string(elaborator, scope, setting, 0);
 }
 
-static const char *const *setting_strings(Elaborator *elaborator, const Ast *setting, size_t *count) {
+static const char *const *setting_strings(Elaborator *elaborator, Scope *scope, const Ast *setting,
+                                          size_t *count) {
   const char **strings = ARENA_ARRAY(elaborator->arena, const char *, setting->count + 1);
-  for (size_t i = 0; i < setting->count; i++) strings[i] = setting_string(elaborator, setting, i);
-  if (!setting->count) setting_string(elaborator, setting, 0);
+  for (size_t i = 0; i < setting->count; i++) strings[i] = setting_string(elaborator, scope, setting, i);
+  if (!setting->count) setting_string(elaborator, scope, setting, 0);
   *count = setting->count;
   return strings;
 }
@@ -337,22 +334,22 @@ static const char *const *setting_strings(Elaborator *elaborator, const Ast *set
 static void read_template(Elaborator *elaborator, Scope *scope, const Ast *setting, Template *template) {
   const char *name = setting->text;
   if (!strcmp(name, "turn")) {
-    template->turn = only_string(elaborator, setting, 1);
+    template->turn = only_string(elaborator, scope, setting, 1);
   } else if (!strcmp(name, "caption")) {
-    template->caption = only_string(elaborator, setting, 1);
+    template->caption = only_string(elaborator, scope, setting, 1);
   } else if (!strcmp(name, "begin")) {
-    template->begin = only_string(elaborator, setting, 1);
+    template->begin = only_string(elaborator, scope, setting, 1);
   } else if (!strcmp(name, "system")) {
-    template->system = only_string(elaborator, setting, 2);
-    if (setting->count > 1) template->system_text = setting_string(elaborator, setting, 1);
+    template->system = only_string(elaborator, scope, setting, 2);
+    if (setting->count > 1) template->system_text = setting_string(elaborator, scope, setting, 1);
   } else if (!strcmp(name, "end")) {
-    template->ends = setting_strings(elaborator, setting, &template->end_count);
+    template->ends = setting_strings(elaborator, scope, setting, &template->end_count);
   } else if (!strcmp(name, "picture")) {
-    template->image_token = only_string(elaborator, setting, 3);
+    template->image_token = only_string(elaborator, scope, setting, 3);
     if (setting->count > 1) read_whole(elaborator, scope, setting->list[1], 1 << 20, &template->image_tokens);
-    if (setting->count == 3) template->image_mark = read_text(elaborator, scope, setting->list[2]);
+    if (setting->count == 3) template->image_mark = setting_string(elaborator, scope, setting, 2);
   } else if (!strcmp(name, "specials")) {
-    template->specials = setting_strings(elaborator, setting, &template->special_count);
+    template->specials = setting_strings(elaborator, scope, setting, &template->special_count);
   } else {
     unknown_setting(elaborator, setting, "begin, system, turn, caption, end, picture and specials");
   }
