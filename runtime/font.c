@@ -9,6 +9,7 @@
 
 #include <ft2build.h>
 #include FT_FREETYPE_H
+#include FT_TRUETYPE_TABLES_H
 
 #include "runtime/base/arena.h"
 
@@ -52,8 +53,16 @@ typedef struct Search {
   int missing_oddness;
 } Search;
 
-// Bold, slanted and fixed-width faces are second choice; equal ones are taken in order of their paths.
-static int oddness(FT_Face face) { return (face->style_flags ? 2 : 0) + (FT_IS_FIXED_WIDTH(face) ? 1 : 0); }
+// Plain is an upright face without serifs, of normal weight and width; what is equally plain is taken in
+// order of paths. Classes as in the OS/2 table of the OpenType specification.
+static int oddness(FT_Face face) {
+  enum { LATIN_TEXT = 2, SANS_SERIF = 11, NORMAL_WEIGHT = 400, NORMAL_WIDTH = 5 };
+  const TT_OS2 *classes = FT_Get_Sfnt_Table(face, FT_SFNT_OS2);
+  int odd = (face->style_flags ? 2 : 0) + (FT_IS_FIXED_WIDTH(face) ? 1 : 0);
+  if (!classes) return odd + 1;
+  bool sans = classes->panose[0] == LATIN_TEXT && classes->panose[1] >= SANS_SERIF;
+  return odd + !sans + (classes->usWeightClass != NORMAL_WEIGHT) + (classes->usWidthClass != NORMAL_WIDTH);
+}
 
 static void consider(Search *search, const char *path) {
   FT_Face face;
