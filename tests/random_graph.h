@@ -466,6 +466,7 @@ static inline Tensor *random_inputs(const Graph *graph, Arena *arena, uint64_t s
     for (int64_t j = 0; j < elements; j++) {
       double value = random_below(&r, 17) * 0.25 - 2;
       if (type.dtype == DTYPE_I32) value = (double)random_below(&r, 12) - 3;
+      if (type.dtype == DTYPE_U8) value = (double)random_below(&r, 256);
       if (type.dtype == DTYPE_BOOL) value = random_below(&r, 2);
       tensors[i].data[j] = value;
     }

@@ -183,7 +183,7 @@ static const struct {
     {"%7 = const value=x: f32[]", "expected a number"},
     {"%7 = input \"x", "this text does not end"},
     {"%7 = input \"\\q\" data: f32[]", "no such escape in a text"},
-    {"%7 = input z weight: f32[]", "`weight` is not data, param, state or scalar"},
+    {"%7 = input z weight: f32[]", "`weight` is not data, param, state, scalar or part"},
     {"%7 = input z param: f32[]", "expected `train`, `normal=` or `value=`"},
     {"%7 = input z data: f32[a=1,b=1,c=1,d=1,e=1,f=1,g=1,h=1,i=1]", "more than 8 axes"},
     {"%9999999 = neg %1: f32[B]", "this number is larger than 1048575"},

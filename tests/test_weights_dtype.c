@@ -1,20 +1,14 @@
 // Weights in bf16, q8_0 and q4_0 at run time: quantising against its slow twin, the pass that makes the
 // parts, programs that read them on every target.
+#include "compiler/graph/passes/passes.h"
 #include "runtime/weights/format.h"
-
-#include "check.h"
-
-#include <stdint.h>
+#include "tests/lowered.h"
 
 // ---- quantising ---------------------------------------------------------------------------------
 
 enum { BLOCK = 32, BLOCKS = 257 };
 
-static uint32_t state = 1;
-static float random_float(void) { // in [-1, 1)
-  state = state * 1664525 + 1013904223;
-  return (float)(state >> 8) / (float)(1 << 23) - 1;
-}
+static float random_float(void) { return (float)(2 * random_unit() - 1); }
 
 // The format's definition, in doubles, one element after the other.
 static double unpack(Packing packing, const unsigned char *packed, const uint16_t *scales, int64_t i) {
@@ -144,7 +138,248 @@ static void test_quantising(void) {
   test_file(PACKING_Q4_0, WEIGHT_Q4_0);
 }
 
+// ---- the pass -----------------------------------------------------------------------------------
+
+static Graph *read_graph(Arena *arena, const char *text) {
+  Sources *sources = ARENA_NEW(arena, Sources);
+  Diagnostics diagnostics = {.sources = sources};
+  sources_init(sources, arena);
+  Graph *graph = graph_read(arena, &diagnostics, sources_add(sources, "graph", text, strlen(text)));
+  CHECK(graph, "%s", text_string(&diagnostics.text));
+  text_free(&diagnostics.text);
+  if (!graph) exit(check_finish());
+  return graph;
+}
+
+static const char *print_graph(Arena *arena, const Graph *graph) {
+  Text text = {0};
+  graph_print(graph, &text);
+  const char *copy = arena_copy(arena, text_string(&text), text.length);
+  text_free(&text);
+  return copy;
+}
+
+static void check_legal(const Graph *graph) {
+  Text reason = {0};
+  CHECK(graph_verify(graph, &reason), "%s", text_string(&reason));
+  text_free(&reason);
+}
+
+// One weight of a contraction, and what it becomes.
+static const char before[] = "graph one\n"
+                             "%1 = input x data: f32[B, d=64]\n"
+                             "%2 = input w param normal=0.02: f32[o=3, d=64]\n"
+                             "%3 = dot %1 %2 contract=1/1: f32[B, o=3]\n"
+                             "output y result %3\n";
+static const struct {
+  Packing packing;
+  const char *after;
+} goldens[] = {
+    {PACKING_BF16, "graph one\n"
+                   "%1 = input x data: f32[B, d=64]\n"
+                   "%2 = input w param bf16 normal=0.02: f32[o=3, d=64]\n"
+                   "%3 = input \"values:w\" part: bf16[o=3, d=64]\n"
+                   "%4 = cast %3: f32[o=3, d=64]\n"
+                   "%5 = dot %1 %4 contract=1/1: f32[B, o=3]\n"
+                   "output y result %5\n"},
+    {PACKING_Q8_0, "graph one\n"
+                   "%1 = input x data: f32[B, d=64]\n"
+                   "%2 = input w param q8_0 normal=0.02: f32[o=3, d=64]\n"
+                   "%3 = input \"values:w\" part: u8[o=3, block=2, value=32]\n"
+                   "%4 = cast %3: f32[o=3, block=2, value=32]\n"
+                   "%5 = input \"scales:w\" part: f16[o=3, block=2]\n"
+                   "%6 = cast %5: f32[o=3, block=2]\n"
+                   "%7 = const value=128: f32[]\n"
+                   "%8 = arrange %7 from=_,_,_: f32[o=3, block=2, value=32]\n"
+                   "%9 = sub %4 %8: f32[o=3, block=2, value=32]\n"
+                   "%10 = arrange %6 from=0,1,_: f32[o=3, block=2, value=32]\n"
+                   "%11 = mul %9 %10: f32[o=3, block=2, value=32]\n"
+                   "%12 = merge %11 axis=1 count=2: f32[o=3, d=64]\n"
+                   "%13 = dot %1 %12 contract=1/1: f32[B, o=3]\n"
+                   "output y result %13\n"},
+};
+
+static void test_goldens(void) {
+  for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
+    Arena *arena = arena_new();
+    Graph *graph = read_graph(arena, before), *packed = weights(graph, graph, goldens[i].packing);
+    check_legal(packed);
+    const char *found = print_graph(arena, packed);
+    CHECK(!strcmp(found, goldens[i].after), "%s became\n%s", packing_table[goldens[i].packing].name, found);
+    CHECK(!strcmp(print_graph(arena, read_graph(arena, found)), found), "it does not read back");
+    CHECK(!strcmp(print_graph(arena, dead(packed)), found), "dead dropped something");
+    arena_free(arena);
+  }
+}
+
+// A table that is looked up and contracted; a weight whose blocks lie along two of its axes, contracted or
+// not, or by a view; one without whole blocks, one that is trained, one that nothing contracts.
+static const char several[] = "graph several\n"
+                              "%1 = input ids data: i32[B, T]\n"
+                              "%2 = input token param normal=0.02: f32[vocab=7, width=64]\n"
+                              "%3 = gather %2 %1 batch=0: f32[B, T, width=64]\n"
+                              "%4 = input gain param value=1: f32[width=64]\n"
+                              "%5 = arrange %4 from=_,_,0: f32[B, T, width=64]\n"
+                              "%6 = mul %3 %5: f32[B, T, width=64]\n"
+                              "%7 = input up param normal=0.1: f32[width=64, hidden=3]\n"
+                              "%8 = dot %6 %7 contract=2/0: f32[B, T, hidden=3]\n"
+                              "%9 = dot %6 %2 contract=2/1: f32[B, T, vocab=7]\n"
+                              "%10 = input odd param normal=0.1: f32[hidden=3, out=5]\n"
+                              "%11 = dot %8 %10 contract=2/0: f32[B, T, out=5]\n"
+                              "%12 = input filter param normal=0.1: f32[o=5, c=2, k=16]\n"
+                              "%13 = arrange %12 from=1,2,0: f32[c=2, k=16, o=5]\n"
+                              "%14 = split %6 axis=2 count=3: f32[B, T, s=2, c=2, k=16]\n"
+                              "%15 = dot %14 %13 contract=3/0,4/1: f32[B, T, s=2, o=5]\n"
+                              "%16 = input learned param train value=2: f32[width=64, o=32]\n"
+                              "%17 = dot %6 %16 contract=2/0: f32[B, T, o=32]\n"
+                              "output logits result %9\n"
+                              "output odd result %11\n"
+                              "output filtered result %15\n"
+                              "output learned result %17\n";
+
+static bool is_packed(Graph *graph, const char *name) { return graph_find_input(graph, name)->packing; }
+
+// What a packed weight's parts stand for, element by element.
+static double dequantised(const Tensor *values, const Tensor *scales, Packing packing, int64_t i) {
+  if (packing == PACKING_BF16) return values->data[i];
+  if (packing == PACKING_Q8_0) return (values->data[i] - 128) * scales->data[i / BLOCK];
+  int at = (int)(i % BLOCK), byte = (int)values->data[i / BLOCK * 16 + at % 16];
+  return ((at < 16 ? byte % 16 : byte / 16) - 8) * scales->data[i / BLOCK];
+}
+
+static const Tensor *find_tensor(Graph *graph, const Tensor *tensors, const char *what, const char *name) {
+  char part[80];
+  snprintf(part, sizeof part, "%s%s", what, name);
+  const Input *input = graph_find_input(graph, part);
+  return input ? &tensors[input - graph->inputs] : NULL;
+}
+
+// The packed graph of any parts against the graph before of the weights that these stand for.
+static void compare_meaning(Arena *arena, Graph *graph, Graph *packed, Packing packing) {
+  Tensor *parts = random_inputs(packed, arena, 3, symbols);
+  Tensor *inputs = ARENA_ARRAY(arena, Tensor, graph->input_count);
+  Tensor *expected = ARENA_ARRAY(arena, Tensor, graph->output_count);
+  Tensor *found = ARENA_ARRAY(arena, Tensor, graph->output_count);
+  for (size_t i = 0; i < graph->input_count; i++) {
+    const char *name = graph->inputs[i].name;
+    inputs[i] = *find_tensor(packed, parts, "", name);
+    for (int64_t k = 0; is_packed(packed, name) && k < type_elements(&inputs[i].type, symbols); k++)
+      inputs[i].data[k] = dequantised(find_tensor(packed, parts, "values:", name),
+                                      find_tensor(packed, parts, "scales:", name), packing, k);
+  }
+  graph_evaluate(graph, arena, symbols, inputs, expected);
+  graph_evaluate(packed, arena, symbols, parts, found);
+  for (size_t i = 0; i < graph->output_count; i++) {
+    int64_t wrong = 0, count = type_elements(&expected[i].type, symbols);
+    for (int64_t k = 0; k < count; k++)
+      wrong += !(fabs(expected[i].data[k] - found[i].data[k]) <= 1e-9 * (1 + fabs(expected[i].data[k])));
+    CHECK(!wrong, "%s, %s: %lld elements differ", packing_table[packing].name, graph->outputs[i].name,
+          (long long)wrong);
+  }
+}
+
+static void test_meaning(Packing packing) {
+  Arena *arena = arena_new();
+  Graph *graph = read_graph(arena, several), *packed = weights(graph, graph, packing);
+  check_legal(packed);
+  CHECK(is_packed(packed, "token") && is_packed(packed, "up") && is_packed(packed, "filter"), "%s",
+        packing_table[packing].name);
+  CHECK(!is_packed(packed, "gain") && !is_packed(packed, "learned"), "%s", packing_table[packing].name);
+  CHECK(is_packed(packed, "odd") == (packing == PACKING_BF16), "%s", packing_table[packing].name);
+  const char *text = print_graph(arena, packed);
+  CHECK(!strcmp(print_graph(arena, read_graph(arena, text)), text), "it does not read back:\n%s", text);
+  Graph *clean = dead(cse(simplify(packed)));
+  check_legal(clean);
+  compare_meaning(arena, graph, packed, packing);
+  check_graph(clean);
+  Text report = {0};
+  weights_report(packed, graph, packing, &report);
+  CHECK(strstr(text_string(&report), "`learned`"), "%s", text_string(&report));
+  CHECK(!strstr(text_string(&report), "`odd`") == (packing == PACKING_BF16), "%s", text_string(&report));
+  text_free(&report);
+  arena_free(arena);
+}
+
+// Dequantised weights are never in memory: no temporary has an element for each of a packed weight's, whoever
+// reads it and however often.
+static void test_memory(Packing packing) {
+  Arena *arena = arena_new();
+  Graph *graph = read_graph(arena, several);
+  Graph *clean = dead(cse(simplify(weights(graph, graph, packing))));
+  Lowered lowered;
+  Fusion *fusion = fuse(clean, true);
+  lower(arena, clean, fusion, NULL, symbols, &lowered);
+  for (int i = 0; i < lowered.program.buffer_count; i++) {
+    const Buffer *buffer = &lowered.program.buffers[i];
+    bool constant = true;
+    for (int k = 0; k < buffer->rank; k++) constant &= extent_is_constant(buffer->extents[k]);
+    CHECK(buffer->role != ROLE_TEMPORARY || !constant, "%s: %s of %zu bytes is stored",
+          packing_table[packing].name, buffer->name, buffer_bytes(buffer, symbols));
+  }
+  CHECK(lowered.program.launch_count == 6, "%s: %d launches, not one for x and each contraction",
+        packing_table[packing].name, lowered.program.launch_count);
+  arena_free(arena);
+}
+
+// Weights that are joined before they are contracted stay as they are.
+static void test_joined(void) {
+  Arena *arena = arena_new();
+  Graph *graph = read_graph(arena, "graph joined\n"
+                                   "%1 = input x data: f32[B, d=64]\n"
+                                   "%2 = input left param normal=0.1: f32[d=64, o=3]\n"
+                                   "%3 = input right param normal=0.1: f32[d=64, o=2]\n"
+                                   "%4 = concat %2 %3 axis=1: f32[d=64, o=5]\n"
+                                   "%5 = dot %1 %4 contract=1/0: f32[B, o=5]\n"
+                                   "output y result %5\n");
+  Graph *packed = weights(graph, graph, PACKING_Q8_0);
+  CHECK(!strcmp(print_graph(arena, packed), print_graph(arena, graph)), "%s", print_graph(arena, packed));
+  Text report = {0};
+  weights_report(packed, graph, PACKING_Q8_0, &report);
+  CHECK(strstr(text_string(&report), "`right` stays f32[d=64, o=2]: it is joined"), "%s",
+        text_string(&report));
+  text_free(&report);
+  arena_free(arena);
+}
+
+static const struct {
+  const char *text, *reason;
+} illegal[] = {
+    {"%1 = input \"values:w\" part: u8[block=1, value=32]\noutput y result %1\n",
+     "belongs to no packed weight"},
+    {"%1 = input w param q8_0 value=0: f32[d=31]\n%2 = input x data: f32[B]\noutput y result %2\n",
+     "can not be packed"},
+    {"%1 = input w param q8_0 value=0: f32[d=32]\noutput y result %1\n", "is of a packed weight"},
+    {"%1 = input w param q8_0 value=0: f32[d=32]\n%2 = neg %1: f32[d=32]\noutput y result %2\n",
+     "which is packed"},
+    {"%1 = input w param q8_0 value=0: f32[d=32]\n%2 = input \"values:w\" part: u8[block=1, value=16]\n"
+     "output y result %2\n",
+     "has not the type"},
+    {"%1 = input w param q4_1 value=0: f32[d=32]\noutput y result %1\n", "expected `normal=`"},
+};
+
+static void test_illegal(void) {
+  for (size_t i = 0; i < sizeof illegal / sizeof *illegal; i++) {
+    Arena *arena = arena_new();
+    Sources sources;
+    Diagnostics diagnostics = {.sources = &sources};
+    sources_init(&sources, arena);
+    const char *text = arena_print(arena, "graph g\n%s", illegal[i].text);
+    Graph *graph = graph_read(arena, &diagnostics, sources_add(&sources, "graph", text, strlen(text)));
+    CHECK(!graph && strstr(text_string(&diagnostics.text), illegal[i].reason), "%s%s", illegal[i].text,
+          text_string(&diagnostics.text));
+    text_free(&diagnostics.text);
+    arena_free(arena);
+  }
+}
+
 int main(void) {
   test_quantising();
+  test_goldens();
+  for (Packing packing = PACKING_BF16; packing < PACKING_COUNT; packing++) {
+    test_meaning(packing);
+    test_memory(packing);
+  }
+  test_joined();
+  test_illegal();
   return check_finish();
 }

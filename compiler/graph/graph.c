@@ -44,6 +44,25 @@ int64_t type_elements(const Type *type, const int64_t symbols[SYMBOL_COUNT]) {
   return elements;
 }
 
+bool type_of_part(const Type *weight, Packing packing, bool scales, Type *part) {
+  const PackingInfo *info = &packing_table[packing];
+  int64_t extents[MAX_RANK], elements = 1;
+  for (int i = 0; i < weight->rank; i++) {
+    if (!extent_is_constant(weight->axes[i].extent)) return false;
+    extents[i] = weight->axes[i].extent.offset;
+  }
+  int row = packing_row(packing, weight->rank, extents);
+  *part = *weight;
+  part->dtype = scales ? DTYPE_F16 : info->values;
+  if (info->block == 1) return !scales;
+  if (row < 0 || row + 3 > MAX_RANK) return false; // with an axis for halves of blocks between the two
+  for (int i = row; i < weight->rank; i++) elements *= extents[i];
+  part->axes[row] = (Axis){"block", extent_constant(elements / info->block)};
+  part->axes[row + 1] = (Axis){"value", extent_constant(info->stored)};
+  part->rank = row + (scales ? 1 : 2);
+  return true;
+}
+
 // ---- attributes ---------------------------------------------------------------------------------
 
 const char *field_name(Field field) {
@@ -175,6 +194,7 @@ NodeId graph_copy_node(Graph *to, const Graph *from, NodeId node, const NodeId *
     Input *copied = &to->inputs[to->input_count - 1];
     copied->trained = input->trained;
     copied->initial = input->initial;
+    copied->packing = input->packing;
   } else {
     copy = graph_append(to, old->op, inputs, old->attributes, &old->type);
   }

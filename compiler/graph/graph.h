@@ -7,7 +7,7 @@
 //
 //   graph loss
 //   %1 = input ids data: i32[B, T]
-//   %2 = input lm.token param train: f32[vocab=512, width=128]
+//   %2 = input lm.token param train normal=0.02: f32[vocab=512, width=128]
 //   %3 = gather %2 %1 batch=0: f32[B, T, width=128]
 //   output loss result %9
 //
@@ -19,6 +19,7 @@
 #include "runtime/base/diagnostics.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/extent.h"
+#include "runtime/base/packing.h"
 
 enum { MAX_RANK = 8, MAX_INPUTS = 3 };
 
@@ -97,6 +98,7 @@ typedef enum InputRole {
   INPUT_PARAM,  // weight, kept in checkpoints
   INPUT_STATE,  // kept between runs: optimizer moments, key/value caches
   INPUT_SCALAR, // rank 0, given anew at each run: learning rate, step, seed, ids of special tokens
+  INPUT_PART,   // of a packed weight W: "values:W", "scales:W"
   INPUT_ROLE_COUNT
 } InputRole;
 extern const char *const input_role_names[INPUT_ROLE_COUNT]; // print.c
@@ -112,6 +114,7 @@ typedef struct Input {
   NodeId node;
   InputRole role;
   bool trained;     // INPUT_PARAM: gets a gradient
+  Packing packing;  // INPUT_PARAM: its parts are read in its place; itself it only says what is to be loaded
   Initial initial;  // INPUT_PARAM
 } Input;
 
@@ -189,6 +192,9 @@ NodeId graph_copy_node(Graph *to, const Graph *from, NodeId node, const NodeId *
 void type_make_labels_unique(Arena *arena, Type *type);
 bool type_equal(const Type *a, const Type *b);          // dtype and extents; labels may differ
 int64_t type_elements(const Type *type, const int64_t symbols[SYMBOL_COUNT]);
+// The type of a part of a packed weight: its leading axes, then blocks, then a block's values. False: it has
+// no such part, since no number of its last axes holds whole blocks, or it would have too many axes.
+bool type_of_part(const Type *weight, Packing packing, bool scales, Type *part);
 
 // ---- infer.c ------------------------------------------------------------------------------------
 // The result's type; `given` as for graph_append. False: `reason` says what does not fit ("axis 1 is 768 here but 3072 there").

@@ -1,8 +1,9 @@
 // A graph as text: graph -> lines that read.c reads back. See graph.h for the form; besides:
 //
 //   origin 1 "lm.blocks.0.attn" nn.softmax call=3 backward     where nodes come from; used as @1 behind a
-//   type %4 = exp %3: f32[B, T, width=128] @1 %2 = input lm.token param train normal=0.02: f32[..]       how
-//   a parameter starts: spread, or value=1
+//   type %4 = exp %3: f32[B, T, width=128] @1 %2 = input lm.token param train normal=0.02: f32[..]        how
+//   a parameter starts: spread, or value=1 %5 = input lm.head param q8_0 normal=0.02: f32[..]          a
+//   packed weight, read by its parts alone
 //
 // Names and labels that are no plain words stand in quotes.
 #include <inttypes.h>
@@ -107,14 +108,18 @@ static void print_field(Text *text, const Node *node, Field field) {
 
 // ---- lines --------------------------------------------------------------------------------------
 
-const char *const input_role_names[INPUT_ROLE_COUNT] = {
-    [INPUT_DATA] = "data", [INPUT_PARAM] = "param", [INPUT_STATE] = "state", [INPUT_SCALAR] = "scalar"};
+const char *const input_role_names[INPUT_ROLE_COUNT] = {[INPUT_DATA] = "data",
+                                                        [INPUT_PARAM] = "param",
+                                                        [INPUT_STATE] = "state",
+                                                        [INPUT_SCALAR] = "scalar",
+                                                        [INPUT_PART] = "part"};
 
 static void print_input(Text *text, const Input *input) {
   text_print(text, " ");
   print_word(text, input->name);
   text_print(text, " %s", input_role_names[input->role]);
   if (input->trained) text_print(text, " train");
+  if (input->packing) text_print(text, " %s", packing_table[input->packing].name);
   if (input->role != INPUT_PARAM) return;
   text_print(text, input->initial.normal ? " normal=" : " value=");
   text_number(text, input->initial.normal ? input->initial.spread : input->initial.value);

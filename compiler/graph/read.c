@@ -306,13 +306,13 @@ static bool read_input(Reader *reader, Input *input) {
     return false;
   for (int i = 0; i < INPUT_ROLE_COUNT; i++)
     if (!strcmp(word, input_role_names[i])) input->role = (InputRole)i;
-  if (input->role == INPUT_ROLE_COUNT) REFUSE("`%s` is not data, param, state or scalar", word);
+  if (input->role == INPUT_ROLE_COUNT) REFUSE("`%s` is not data, param, state, scalar or part", word);
   if (input->role != INPUT_PARAM) return true;
   if (!read_word(reader, "`train`, `normal=` or `value=`", &word)) return false;
-  if (!strcmp(word, "train")) {
-    input->trained = true;
-    if (!read_word(reader, "`normal=` or `value=`", &word)) return false;
-  }
+  input->trained = !strcmp(word, "train");
+  if ((input->trained || packing_from_name(word, &input->packing)) &&
+      !read_word(reader, "`normal=` or `value=`", &word))
+    return false;
   input->initial.normal = !strcmp(word, "normal");
   if (!input->initial.normal && strcmp(word, "value")) REFUSE("expected `normal=` or `value=`");
   return expect(reader, '=') &&
@@ -366,6 +366,7 @@ static void append(Reader *reader, int number, const Node *node, const Input *in
     reader->numbers[number] = graph_input(graph, input->name, input->role, node->type);
     graph->inputs[graph->input_count - 1].trained = input->trained;
     graph->inputs[graph->input_count - 1].initial = input->initial;
+    graph->inputs[graph->input_count - 1].packing = input->packing;
   } else {
     reader->numbers[number] = graph_append(graph, node->op, node->in, node->attributes, &node->type);
   }

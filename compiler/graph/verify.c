@@ -57,6 +57,36 @@ static bool check_type(const Graph *graph, NodeId id, Text *reason) {
   return true;
 }
 
+static bool check_part(const Graph *graph, const Input *input, Text *reason) {
+  bool scales;
+  const char *name = packing_whole(input->name, &scales);
+  const Input *whole = name ? graph_find_input((Graph *)(uintptr_t)graph, name) : NULL;
+  Type type;
+  if (!whole || !whole->packing) REFUSE("part %s belongs to no packed weight", input->name);
+  if (!type_of_part(&graph->nodes[whole->node].type, whole->packing, scales, &type) ||
+      !type_equal(&type, &graph->nodes[input->node].type))
+    REFUSE("part %s has not the type that %s of %s has", input->name, packing_table[whole->packing].name,
+           name);
+  return true;
+}
+
+// A packed weight has no values of its own that anything could read or replace.
+static bool check_packed(const Graph *graph, const Input *input, Text *reason) {
+  Type type;
+  if (input->role != INPUT_PARAM || input->trained || graph->nodes[input->node].type.dtype != DTYPE_F32 ||
+      input->packing >= PACKING_COUNT ||
+      !type_of_part(&graph->nodes[input->node].type, input->packing, false, &type))
+    REFUSE("input %s can not be packed", input->name);
+  for (NodeId id = input->node + 1; id < graph->count; id++)
+    for (int i = 0; i < op_table[graph->nodes[id].op].inputs; i++)
+      if (graph->nodes[id].in[i] == input->node) REFUSE("%%%u reads %s, which is packed", id, input->name);
+  for (size_t i = 0; i < graph->output_count; i++)
+    if (graph->outputs[i].node == input->node ||
+        (graph->outputs[i].update && !strcmp(graph->outputs[i].name, input->name)))
+      REFUSE("output %s is of a packed weight", graph->outputs[i].name);
+  return true;
+}
+
 static bool check_input(const Graph *graph, const Input *input, size_t index, Text *reason) {
   if (!input->name || !*input->name) REFUSE("input %zu has no name", index);
   if (!input->node || input->node >= graph->count || graph->nodes[input->node].op != OP_INPUT ||
@@ -67,7 +97,8 @@ static bool check_input(const Graph *graph, const Input *input, size_t index, Te
     REFUSE("scalar %s has axes", input->name);
   if (input->trained && input->role != INPUT_PARAM)
     REFUSE("input %s is trained but no parameter", input->name);
-  return true;
+  if (input->role == INPUT_PART && !check_part(graph, input, reason)) return false;
+  return !input->packing || check_packed(graph, input, reason);
 }
 
 static bool check_output(const Graph *graph, const Output *output, Text *reason) {

@@ -30,6 +30,9 @@ typedef struct Demand {
   uint32_t next;
 } Demand;
 
+// What a value is computed from: anything; numbers and indices; parts of packed weights and these.
+typedef enum Made { MADE_OF_ANY, MADE_OF_NUMBERS, MADE_OF_PARTS } Made;
+
 typedef struct Keep {
   Fusing *fusing;
   Demand *demands; // demands[0] is unused
@@ -37,6 +40,7 @@ typedef struct Keep {
   uint32_t *first; // per node
   NodeId *base;    // per group: the member that others are computed again from, or 0
   bool *outside;   // per node: read by another group than its home
+  uint8_t *made;   // per node: a Made
   NodeId *late;    // nodes that opened a group in this sweep
   size_t late_count, late_capacity;
 } Keep;
@@ -327,13 +331,15 @@ static bool repeated(Keep *keep, NodeId id, const Demand *by, int cost) {
   return (place_mask(&place) & fastest) != 0;
 }
 
-// Why a floating node is not computed by its readers; REASON_NONE: it is.
+// Why a floating node is not computed by its readers; REASON_NONE: it is. A packed weight's value always is,
+// at whatever cost: in memory it would take what packing saves.
 static Reason reason_to_store(Keep *keep, NodeId id) {
   const Graph *graph = keep->fusing->graph;
   Measure work = measure(keep->fusing, id);
   int groups = 0;
   bool view = is_view(graph, id) || node_at(keep, id)->op == OP_CAST; // what is below decides for itself
   if (keep->fusing->output[id]) return REASON_OUTPUT;
+  if (keep->made[id] == MADE_OF_PARTS) return REASON_NONE;
   for (uint32_t i = keep->first[id]; i; i = keep->demands[i].next, groups++) {
     const Demand *by = &keep->demands[i];
     bool own =
@@ -471,6 +477,21 @@ static void find_outside(Keep *keep) {
       uint32_t *of = &reader[node_at(keep, id)->in[k]];
       *of = *of == NOBODY || *of == group ? group : SEVERAL;
     }
+  }
+}
+
+static void find_made(Keep *keep) {
+  const Graph *graph = keep->fusing->graph;
+  for (NodeId id = 1; id < graph->count; id++) {
+    const Node *node = node_at(keep, id);
+    bool part = node->op == OP_INPUT && graph->inputs[node->attributes.input].role == INPUT_PART;
+    Made made = part ? MADE_OF_PARTS : MADE_OF_NUMBERS;
+    if (is_heavy(graph, id) || (node->op == OP_INPUT && !part)) made = MADE_OF_ANY;
+    for (int k = 0; k < inputs_of(keep, id) && made; k++) {
+      Made in = (Made)keep->made[node->in[k]];
+      made = !in || in > made ? in : made;
+    }
+    keep->made[id] = (uint8_t)made;
   }
 }
 
@@ -627,7 +648,9 @@ void keep(Fusing *fusing) {
   keep.first = ARENA_ARRAY(fusing->arena, uint32_t, nodes);
   keep.outside = ARENA_ARRAY(fusing->arena, bool, nodes);
   keep.base = ARENA_ARRAY(fusing->arena, NodeId, fusing->group_count + nodes + 1);
+  keep.made = ARENA_ARRAY(fusing->arena, uint8_t, nodes);
   find_outside(&keep);
+  find_made(&keep);
   find_bases(&keep);
   for (NodeId id = nodes; id-- > 1;) {
     if (!fusing->needed[id] || node_at(&keep, id)->op == OP_INPUT) continue;

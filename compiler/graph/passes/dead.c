@@ -1,5 +1,6 @@
-// Drops what no output needs, inputs included; an input that an output replaces stays.
-// Needs: a verified graph. Keeps: the outputs' values, the order of what stays.
+// Drops what no output needs, inputs included; an input that an output replaces stays, and so does a packed
+// weight while a part of it does. Needs: a verified graph. Keeps: the outputs' values, the order of what
+// stays.
 #include "compiler/graph/passes/passes.h"
 
 #include <string.h>
@@ -14,6 +15,12 @@ static void mark(const Graph *graph, bool *needed) {
   for (NodeId id = (NodeId)graph->count - 1; id; id--)
     for (int i = 0; needed[id] && i < op_table[graph->nodes[id].op].inputs; i++)
       needed[graph->nodes[id].in[i]] = true;
+  bool scales;
+  for (size_t i = 0; i < graph->input_count; i++) {
+    const Input *part = &graph->inputs[i];
+    if (part->role == INPUT_PART && needed[part->node])
+      needed[graph_find_input((Graph *)(uintptr_t)graph, packing_whole(part->name, &scales))->node] = true;
+  }
 }
 
 Graph *dead(Graph *graph) {

@@ -296,6 +296,8 @@ Graph *derive(Graph *graph, DeriveKind kind, int64_t capacity, bool last_only, D
     result_parts(&d, node, last_only, parts);
     want(&d, node, parts);
   }
+  for (size_t i = 0; i < graph->input_count; i++) // read by nothing, but there while its parts are
+    if (graph->inputs[i].packing) want(&d, graph->inputs[i].node, (uint8_t[MAX_RANK]){0});
   if (diagnostics->errors > errors) return NULL;
   for (NodeId id = (NodeId)graph->count; id-- > 1;) plan_node(&d, id);
   for (NodeId id = 1; id < graph->count; id++)

@@ -23,6 +23,7 @@ static NodeId copy(Graph *result, const Graph *graph, NodeId id, const NodeId *i
   NodeId copied = graph_input(result, input->name, input->role, node.type);
   result->inputs[result->input_count - 1].trained = input->trained;
   result->inputs[result->input_count - 1].initial = input->initial;
+  result->inputs[result->input_count - 1].packing = input->packing;
   return copied;
 }
 

@@ -1,0 +1,178 @@
+// Weights of contractions packed: a graph over f32 parameters -> the same graph over their parts, from which
+// each element is computed where it is read. Needs: what is trained is marked, and its updates are there.
+// Keeps: spans and origins; results up to the rounding of the weights.
+//
+//   bf16   W[r.., i] = v[r.., i]                                       v: bf16
+//   q8_0   W[r.., k*32 + i] = (v[r.., k, i] - 128) * s[r.., k]         v: u8, s: f16
+//   q4_0   W[r.., k*32 + h*16 + i] = (n - 8) * s[r.., k]               n: low (h = 0) or high half of v[r..,
+//   k, i]
+//
+// The last axis of W on the left may be several of W's axes in one.
+#include "compiler/graph/passes/passes.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+// ---- which --------------------------------------------------------------------------------------
+
+// How contractions read a node: not at all; as it stands or by views; by views of which one joins it to
+// others, so that they would choose among many for each element.
+enum { CONTRACTED = 1, CONTRACTED_JOINED = 2 };
+
+static uint8_t *find_contracted(const Graph *graph, Arena *arena) {
+  uint8_t *contracted = ARENA_ARRAY(arena, uint8_t, graph->count);
+  for (NodeId id = (NodeId)graph->count; id-- > 1;) {
+    const Node *node = &graph->nodes[id];
+    uint8_t how = op_table[node->op].properties & VIEW ? contracted[id] : 0;
+    if (node->op == OP_CONCAT && how) how = CONTRACTED_JOINED;
+    if (node->op == OP_DOT && node->attributes.contract) how = CONTRACTED;
+    for (int i = 0; i < op_table[node->op].inputs; i++) contracted[node->in[i]] |= how;
+  }
+  return contracted;
+}
+
+// How contractions read the parameter; 0: they do not, or it is none.
+static int contracted_parameter(const Graph *source, const uint8_t *contracted, const Input *input) {
+  const Input *same = graph_find_input((Graph *)(uintptr_t)source, input->name);
+  bool parameter = input->role == INPUT_PARAM && same && graph_type(source, same->node)->dtype == DTYPE_F32;
+  return parameter ? contracted[same->node] : 0;
+}
+
+// ---- what is read in its place ------------------------------------------------------------------
+
+typedef struct Weight {
+  Graph *graph;
+  const Node *node; // the parameter's, in the graph before
+  const char *name;
+  Type values, scales;
+  int row; // first axis of the row that blocks lie along
+} Weight;
+
+static NodeId part(const Weight *weight, const char *what, const Type *type) {
+  return graph_input(weight->graph, arena_print(weight->graph->arena, "%s:%s", what, weight->name),
+                     INPUT_PART, *type);
+}
+
+static NodeId with_number(Graph *graph, Op op, NodeId x, double number) {
+  return graph_binary(graph, op, x, graph_constant(graph, number, DTYPE_F32));
+}
+
+// x over the axes of the value: its last one is the last of them where it `ends` there, else what x lacks is
+// new.
+static NodeId spread(const Weight *weight, NodeId x, const Axis *axes, int rank, bool ends) {
+  int8_t from[MAX_RANK];
+  for (int i = 0; i < MAX_RANK; i++)
+    from[i] = (int8_t)(i <= weight->row ? i : ends && i == rank - 1 ? weight->row + 1 : -1);
+  return graph_arrange(weight->graph, x, rank, axes, from);
+}
+
+// The whole numbers of q4_0, [r.., k, half, i]: both halves of each byte, exact in f32.
+static NodeId halves(const Weight *weight, NodeId bytes, const Axis *axes, int rank) {
+  Graph *graph = weight->graph;
+  NodeId high = graph_unary(graph, OP_FLOOR, with_number(graph, OP_MUL, bytes, 0x1p-4));
+  NodeId low = graph_binary(graph, OP_SUB, bytes, with_number(graph, OP_MUL, high, 16));
+  int8_t from[MAX_RANK];
+  for (int i = 0; i < MAX_RANK; i++) from[i] = i == rank - 2 ? 0 : -1;
+  NodeId half = graph_iota(graph, axes[rank - 2], extent_constant(0), DTYPE_I32);
+  NodeId first = graph_binary(graph, OP_EQUAL, half, graph_constant(graph, 0, DTYPE_I32));
+  return graph_select(graph, graph_arrange(graph, first, rank, axes, from),
+                      spread(weight, low, axes, rank, true), spread(weight, high, axes, rank, true));
+}
+
+// From [r.., blocks..] to the parameter's own axes.
+static NodeId as_parameter(const Weight *weight, NodeId x) {
+  const Type *type = &weight->node->type;
+  int merged = graph_type(weight->graph, x)->rank - weight->row, own = type->rank - weight->row;
+  x = graph_merge(weight->graph, x, weight->row, merged, own == 1 ? type->axes[weight->row].label : "row");
+  return graph_split(weight->graph, x, weight->row, own, type->axes + weight->row);
+}
+
+static NodeId dequantise(Weight *weight, Packing packing) {
+  Graph *graph = weight->graph;
+  NodeId values = part(weight, "values", &weight->values), value = graph_cast(graph, values, DTYPE_F32);
+  if (packing == PACKING_BF16) return value;
+  NodeId scale = graph_cast(graph, part(weight, "scales", &weight->scales), DTYPE_F32);
+  Axis axes[MAX_RANK];
+  int rank = weight->row + 2;
+  memcpy(axes, weight->values.axes, sizeof axes);
+  if (packing == PACKING_Q4_0) {
+    axes[rank] = axes[rank - 1];
+    axes[rank - 1] = (Axis){"half", extent_constant(2)};
+    value = halves(weight, value, axes, ++rank);
+  }
+  value = with_number(graph, OP_SUB, value, packing == PACKING_Q8_0 ? 128 : 8);
+  value = graph_binary(graph, OP_MUL, value, spread(weight, scale, axes, rank, false));
+  return as_parameter(weight, value);
+}
+
+// 0: it stays as it is.
+static NodeId pack(Graph *to, const Graph *from, const Input *input, Packing packing) {
+  const Node *node = &from->nodes[input->node];
+  Weight weight = {.graph = to, .node = node, .name = input->name};
+  if (!type_of_part(&node->type, packing, false, &weight.values)) return 0;
+  if (packing != PACKING_BF16) type_of_part(&node->type, packing, true, &weight.scales);
+  weight.row = weight.scales.rank - 1;
+  NodeId whole = graph_copy_node(to, from, input->node, NULL);
+  to->inputs[to->nodes[whole].attributes.input].packing = packing;
+  to->span = node->span;
+  to->origin = node->origin;
+  return dequantise(&weight, packing);
+}
+
+Graph *weights(Graph *graph, const Graph *source, Packing packing) {
+  Arena *scratch = arena_new();
+  Graph *result = graph_new_like(graph);
+  uint8_t *contracted = find_contracted(source, scratch);
+  NodeId *renamed = ARENA_ARRAY(scratch, NodeId, graph->count);
+  for (NodeId id = 1; id < graph->count; id++) {
+    const Node *node = &graph->nodes[id];
+    NodeId inputs[MAX_INPUTS];
+    const Input *input = node->op == OP_INPUT ? &graph->inputs[node->attributes.input] : NULL;
+    for (int i = 0; i < MAX_INPUTS; i++) inputs[i] = renamed[node->in[i]];
+    bool weight = input && contracted_parameter(source, contracted, input) == CONTRACTED;
+    if (weight && !input->packing && !input->trained) renamed[id] = pack(result, graph, input, packing);
+    if (!renamed[id]) renamed[id] = graph_copy_node(result, graph, id, inputs);
+  }
+  for (size_t i = 0; i < graph->output_count; i++)
+    graph_output(result, graph->outputs[i].name, renamed[graph->outputs[i].node], graph->outputs[i].update);
+  result->span = (Span){0};
+  result->origin = 0;
+  arena_free(scratch);
+  return result;
+}
+
+// ---- what became of them ------------------------------------------------------------------------
+
+static double bytes_of(const Type *type) {
+  static const int64_t none[SYMBOL_COUNT] = {0};
+  return (double)type_elements(type, none) * (double)dtype_bytes(type->dtype);
+}
+
+static const char *why_left(const Input *input, int contracted) {
+  if (input->trained) return "it is trained";
+  if (contracted & CONTRACTED_JOINED) return "it is joined to others before the contraction";
+  return "its last axes hold no whole number of blocks";
+}
+
+void weights_report(const Graph *graph, const Graph *source, Packing packing, Text *text) {
+  Arena *scratch = arena_new();
+  uint8_t *contracted = find_contracted(source, scratch);
+  double packed = 0, before = 0;
+  int count = 0;
+  Text left = {0};
+  for (size_t i = 0; i < graph->input_count; i++) {
+    const Input *input = &graph->inputs[i];
+    const Type *type = graph_type(graph, input->node);
+    int how = contracted_parameter(source, contracted, input);
+    if (input->role == INPUT_PART) packed += bytes_of(type);
+    if (input->packing) before += bytes_of(type), count++;
+    if (!how || input->packing) continue;
+    text_print(&left, "  `%s` stays ", input->name);
+    type_print(&left, type);
+    text_print(&left, ": %s\n", why_left(input, how));
+  }
+  text_print(text, "weights of contractions: %d in %s, %.1f MiB instead of %.1f\n%s", count,
+             packing_table[packing].name, packed / (1 << 20), before / (1 << 20), text_string(&left));
+  text_free(&left);
+  arena_free(scratch);
+}
