@@ -33,7 +33,7 @@ static void replay_changed(FuzzTarget *target, char *bytes, size_t size, uint64_
 }
 
 // Returns how many files there were.
-static int replay_folder(FuzzTarget *target, const char *folder) {
+static int replay_folder(FuzzTarget *target, const char *folder, uint64_t changes) {
   Arena *arena = arena_new();
   DIR *directory = opendir(folder);
   int files = 0;
@@ -47,8 +47,7 @@ static int replay_folder(FuzzTarget *target, const char *folder) {
       continue;
     files++;
     replay_bytes(target, bytes, size);
-    for (uint64_t change = 0; size && change < REPLAY_CHANGES; change++)
-      replay_changed(target, bytes, size, change);
+    for (uint64_t change = 0; size && change < changes; change++) replay_changed(target, bytes, size, change);
   }
   if (directory) closedir(directory);
   arena_free(arena);
@@ -60,7 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 int main(int count, char **arguments) {
   int files = 0;
-  for (int i = 1; i < count; i++) files += replay_folder(LLVMFuzzerTestOneInput, arguments[i]);
+  for (int i = 1; i < count; i++)
+    files += replay_folder(LLVMFuzzerTestOneInput, arguments[i], REPLAY_CHANGES);
   printf("%d files\n", files);
   return files ? 0 : 1;
 }

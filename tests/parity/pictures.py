@@ -30,7 +30,7 @@ def decoded(path):
 folder = pathlib.Path(sys.argv[1])
 warnings.simplefilter("ignore")
 print(f"# Made by pictures.py with Pillow {__version__}: file, width, height and CRC-32 of its RGB bytes, or `refused`.")
-for path in sorted([*folder.glob("png/*.png"), *folder.glob("**/*.jpg")]):
+for path in sorted([*folder.glob("png/*.png"), *folder.glob("**/*.jp*g")]):
     name = path.relative_to(folder).as_posix()
     try:
         picture = None if name in DAMAGED else decoded(path)
