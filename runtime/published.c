@@ -2,6 +2,7 @@
 #include "runtime/published.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -220,6 +221,15 @@ static void check_unexpected(Fit *fit) {
   }
 }
 
+// Whether the layer after the last that the loop reads is one to be ignored.
+static bool ignores_layer(const WeightMap *map, const MapLoop *loop) {
+  char name[300];
+  int length = snprintf(name, sizeof name, "%s%" PRId64 "%s.x", loop->before, loop->count, loop->after);
+  for (size_t i = 0; i < map->ignored_count && length < (int)sizeof name; i++)
+    if (map_glob(map->ignored[i], name)) return true;
+  return false;
+}
+
 // How often the file repeats what a loop of the block repeats: "h.0." .. "h.11." are 12.
 static void check_loops(Fit *fit) {
   for (size_t i = 0; i < fit->layout->map->loop_count; i++) {
@@ -235,7 +245,13 @@ static void check_loops(Fit *fit) {
       bool named = end > name + prefix + before && !strncmp(end, loop->after, strlen(loop->after));
       if (named && number >= most && number < 1 << 20) most = number + 1;
     }
-    if (most && most != loop->count) add_setting(fit, loop->setting, most);
+    // A file with all layers, of which the model leaves the last out.
+    bool whole = ignores_layer(fit->layout->map, loop);
+    if (!most || most == loop->count || (whole && most == loop->value)) continue;
+    add_setting(fit, loop->setting, whole ? most : loop->value + most - loop->count);
+    if (whole && begin_row(fit, &fit->mismatched, "mismatched"))
+      text_print(&fit->table, "%s%s0 to %ld%s; `%s` is %" PRId64 ", %s\n", fit->layout->prefix, loop->before,
+                 most - 1, loop->after, loop->setting, loop->value, fit->layout->map->origin);
   }
 }
 

@@ -334,6 +334,45 @@ static void test_settings(void) {
   bench_close(&large);
 }
 
+// A file of another depth says so, whether the model reads all layers or leaves the last out.
+static void test_depth(void) {
+  static const struct {
+    const char *model, *block, *depth, *feature, *hint;
+    int layers; // of the file; the model has 5
+  } cases[] = {{"models/vit.vlm", "clip", "depth=5", "feature=-1", NULL, 5},
+               {"models/vit.vlm", "clip", "depth=5", "feature=-1", "-D depth=3", 3},
+               {"models/vit.vlm", "clip", "depth=5", "feature=-1", "-D depth=6", 6},
+               {"models/vit.vlm", "clip", "depth=5", "feature=-1", "-D depth=7", 7},
+               {"models/vit.vlm", "clip", "depth=5", "feature=-2", NULL, 5},
+               {"models/vit.vlm", "clip", "depth=5", "feature=-2", NULL, 4}, // without those of no use
+               {"models/vit.vlm", "clip", "depth=5", "feature=-2", "-D depth=7", 7},
+               {"models/vit.vlm", "mmproj", "depth=5", "feature=-2", "-D depth=4", 3},
+               {"models/siglip.vlm", "siglip", "depth=5", "feature=-1", NULL, 5},
+               {"models/siglip.vlm", "siglip", "depth=5", "feature=-1", "-D depth=2", 2},
+               {"models/siglip.vlm", "siglip", "depth=5", "feature=-1", "-D depth=6", 6}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const char *sizes[] = {"image=12", "patch=4", "width=8", "heads=2", cases[i].depth, cases[i].feature};
+    char depth[20];
+    const char *others[] = {"image=12", "patch=4", "width=8", "heads=2", depth, "feature=-1"};
+    Bench ours, theirs;
+    Failure failure;
+    Text report = {0};
+    snprintf(depth, sizeof depth, "depth=%d", cases[i].layers);
+    bool opened = bench_open(&ours, cases[i].model, sizes, 6);
+    if (bench_open(&theirs, cases[i].model, others, 6) && opened) {
+      Published file = publish(&theirs, find_map(&theirs, "", cases[i].block), "");
+      const char *path = write_file(&theirs, "theirs.safetensors", &file);
+      bool good = load(&ours, path, "", NULL, &report, &failure);
+      CHECK(good == !cases[i].hint && (good || strstr(failure.message, cases[i].hint)),
+            "%s of %d layers: %s\n%s", cases[i].block, cases[i].layers, failure.message,
+            text_string(&report));
+    }
+    text_free(&report);
+    bench_close(&ours);
+    bench_close(&theirs);
+  }
+}
+
 // All forms of lines at once: a part's block behind a prefix, pieces of unequal size, interleaved rows as
 // rotary checkpoints have them, a single number of a longer tensor, conditions, ignored tensors.
 static const char forms[] = "import nn\n"
@@ -598,6 +637,7 @@ int main(void) {
   test_strict();
   test_copies();
   test_settings();
+  test_depth();
   test_forms();
   return check_finish();
 }

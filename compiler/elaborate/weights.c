@@ -333,6 +333,30 @@ static void read_ignore(const Place *place, const Ast *line) {
     }
 }
 
+// How much more the sum is when `name` is one more; false: not to be seen at once.
+static bool slope(const Ast *sum, const char *name, int sign, int *result) {
+  if (sum->kind == AST_NAME) *result += strcmp(sum->text, name) ? 0 : sign;
+  if (sum->kind == AST_NAME || sum->kind == AST_NUMBER) return true;
+  return sum->kind == AST_BINARY && strchr("+-", *sum->text) && slope(sum->a, name, sign, result) &&
+         slope(sum->b, name, *sum->text == '-' ? -sign : sign, result);
+}
+
+// The setting that `name` is, or grows with as `used = depth + 1 + feature` does with depth.
+static const char *setting_of(const Place *place, const char *name) {
+  const Ast *model = place->instance->ast, *sum = NULL;
+  for (size_t i = 0; i < model->count; i++)
+    if (!strcmp(model->list[i]->text, name)) return name;
+  for (size_t i = 0; i < model->c->count; i++) {
+    const Ast *member = model->c->list[i];
+    if (member->kind == AST_ASSIGN && !strcmp(member->list[0]->text, name)) sum = member->a;
+  }
+  for (size_t i = 0; sum && i < model->count; i++) {
+    int by = 0;
+    if (slope(sum, model->list[i]->text, 1, &by) && by == 1) return model->list[i]->text;
+  }
+  return NULL;
+}
+
 // A loop over a setting of the configuration: the file's names can tell what it should be.
 static void note_loop(const Place *place, const Ast *line, int64_t count) {
   Elaborator *elaborator = place->block->elaborator;
@@ -341,11 +365,11 @@ static void note_loop(const Place *place, const Ast *line, int64_t count) {
   if (!open || line->a->kind != AST_NAME || strlen(line->text) != length ||
       strncmp(open + 1, line->text, length))
     return;
-  bool setting = false;
-  for (size_t i = 0; i < place->instance->ast->count; i++)
-    setting |= !strcmp(place->instance->ast->list[i]->text, line->a->text);
-  if (!setting || strchr(open + 1, '{')) return;
-  MapLoop loop = {.setting = join_path(elaborator, place->instance->path, line->a->text), .count = count};
+  const char *setting = setting_of(place, line->a->text);
+  const Value *value = setting ? scope_find(place->instance->scope, setting) : NULL;
+  if (!value || value->kind != VALUE_NUMBER || strchr(open + 1, '{')) return;
+  MapLoop loop = {join_path(elaborator, place->instance->path, setting), .count = count};
+  loop.value = (int64_t)value->number;
   loop.before =
       arena_print(elaborator->arena, "%s%.*s", place->prefix, (int)(open - line->other), line->other);
   loop.after = arena_copy(elaborator->arena, open + length + 2, strlen(open + length + 2));

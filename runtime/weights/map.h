@@ -43,10 +43,10 @@ typedef struct MapCopy {
 } MapCopy;
 
 // `for l in depth with "h.{l}"`: how many numbers the file has between `before` and `after` says what depth
-// is.
+// is. `for l in used` where `used = depth + 1 + feature`: it also does, one layer more or less.
 typedef struct MapLoop {
   const char *setting, *before, *after; // "lm.depth", "h.", ""
-  int64_t count;
+  int64_t count, value;                 // of the loop, and of the setting
 } MapLoop;
 
 // What a written file says beside its tensors.
