@@ -4,7 +4,7 @@
 #include "runtime/conversation.h"
 #include "runtime/dataset.h"
 #include "runtime/files.h"
-#include "runtime/weights/gguf.h"
+#include "runtime/weights/weights.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -77,7 +77,10 @@ static bool adopt_run(Job *job) {
   if (!options->weights || !is_folder(options->weights) || is_published(job, options->weights)) return true;
   if (!run_info_read(options->weights, job->arena, &job->info, &job->failure)) return false;
   if (!compile->stage) compile->stage = job->info.stage;
-  if (!compile->preset) compile->preset = job->info.preset;
+  if (!compile->preset && job->info.preset) {
+    compile->preset = job->info.preset;
+    compile->preset_from = arena_print(job->arena, "%s/run.json", options->weights);
+  }
   size_t own = compile->define_count, run = (size_t)job->info.define_count;
   const char **defines = ARENA_ARRAY(job->arena, const char *, own + run);
   if (run) memcpy(defines, job->info.defines, run * sizeof *defines);
@@ -117,10 +120,18 @@ static bool is_there(Job *job, const char *flag, const char *path) {
   return !path || !access(path, F_OK) || fail(&job->failure, "--%s %s: %s", flag, path, strerror(errno));
 }
 
+static bool is_weights(Job *job, const char *path) {
+  WeightFile file;
+  if (!weights_open(path, &file, &job->failure)) return false;
+  weights_close(&file);
+  return true;
+}
+
 // Before anything is compiled, trained or written: a wrong path is said at once, as the user wrote it.
 static bool find_checkpoints(Job *job) {
   const Options *options = job->options;
   bool good = is_there(job, "weights", options->weights);
+  if (good && options->weights && !is_folder(options->weights)) good = is_weights(job, options->weights);
   for (int i = 0; good && i < options->from_count; i++)
     good = is_there(job, "from", read_from(job->arena, options->from[i]).path);
   return good;
@@ -319,6 +330,9 @@ int64_t job_length(Job *job, const Stage *stage, ProgramKind kind) {
   int64_t limit = unit ? unit->time_limit : 0, asked = job->options->length ? job->options->length
                                                        : stage              ? stage->length
                                                                             : 0;
+  if (limit && job->options->length > limit)
+    fprintf(stderr, "vlmc: warning: --length %" PRId64 ": the model has room for %" PRId64 " positions\n",
+            job->options->length, limit);
   return asked && (!limit || asked < limit) ? asked : limit;
 }
 

@@ -56,7 +56,8 @@ static bool read_defines(Compiler *compiler) {
     defines[i].value = ast_parse_expression(compiler->arena, &compiler->diagnostics, source, value);
     if (!defines[i].value) return false;
   }
-  compiler->model_options = (ModelOptions){options->preset, defines, options->define_count};
+  compiler->model_options =
+      (ModelOptions){options->preset, options->preset_from, defines, options->define_count};
   return true;
 }
 

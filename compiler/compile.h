@@ -27,6 +27,7 @@ extern const char *const program_names[PROGRAM_COUNT];
 typedef struct CompileOptions {
   const char *model;  // a model file, or the text of a graph or of kernels, told apart by their first word
   const char *preset; // NULL: the model's own defaults
+  const char *preset_from;    // the file that asks for it, for messages; NULL: the command line
   const char *const *defines; // "vision.width=96"
   size_t define_count;
   const char *stage;          // NULL: the file's first

@@ -1,6 +1,7 @@
 // vlmc: reads the command line and calls one command.
 #include "compiler/commands.h"
 #include "compiler/graph/graph.h"
+#include "runtime/chat.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,24 +13,33 @@
 static volatile sig_atomic_t
     stop; // the signal of Ctrl-C; the one global: signal handlers can reach nothing else
 
-static void on_signal(int number) {
-  if (stop) signal(number, SIG_DFL); // the second one ends the program at once
-  stop = number;
+static void end_at_once(int number) {
+  signal(number, SIG_DFL);
+  raise(number); // when the handler is left
 }
 
 // For commands that finish what they are at first, which can take seconds: the key was heard.
 static void on_stop(int number) {
   static const char said[] = "\nvlmc: stopping; once more ends it at once\n";
   int before = errno;
-  if (!stop) (void)!write(STDERR_FILENO, said, sizeof said - 1);
+  if (stop)
+    end_at_once(number);
+  else
+    (void)!write(STDERR_FILENO, said, sizeof said - 1);
+  stop = number;
   errno = before;
-  on_signal(number);
+}
+
+// Ends an answer that is being given, else the program.
+static void on_chat_signal(int number) {
+  if (stop != CHAT_ANSWERING) end_at_once(number);
+  stop = number;
 }
 
 // A run that was stopped ends by the signal, after it has saved: scripts then go no further.
 static int pass_signal_on(int status) {
   int number = (int)stop;
-  if (status || !number) return status;
+  if (status || number <= 0) return status;
   fflush(stdout);
   signal(number, SIG_DFL);
   raise(number);
@@ -65,12 +75,12 @@ static bool print_information(const Options *options) {
 
 static int run_command(const Options *options) {
   bool finishes = options->command == COMMAND_TRAIN || options->command == COMMAND_EVAL;
-  signal(SIGINT, finishes ? on_stop : on_signal);
-  signal(SIGTERM, finishes ? on_stop : on_signal);
+  if (finishes) signal(SIGTERM, on_stop);
+  if (finishes || options->command == COMMAND_CHAT) signal(SIGINT, finishes ? on_stop : on_chat_signal);
   switch (options->command) {
   case COMMAND_TRAIN: return pass_signal_on(run_train(options, &stop));
   case COMMAND_EVAL: return pass_signal_on(run_eval(options, &stop));
-  case COMMAND_CHAT: return run_chat(options, &stop);
+  case COMMAND_CHAT: return pass_signal_on(run_chat(options, &stop));
   case COMMAND_CHECK: return run_check(options);
   case COMMAND_DRAW: return run_draw(options);
   case COMMAND_PLOT: return run_plot(options);

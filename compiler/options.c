@@ -184,6 +184,23 @@ static const char *command_text(Command command) {
   return command == COMMAND_COMPILE ? "vlmc" : commands[command].name;
 }
 
+static bool fail_unknown(const Options *options, const char *word, Failure *failure) {
+  const struct CommandRow *row = &commands[options->command];
+  const char *name = word + strspn(word, "-"), *closest = NULL;
+  size_t length = strcspn(name, "=");
+  char asked[80];
+  int least = length > 3 ? 3 : 2;
+  snprintf(asked, sizeof asked, "%.*s", (int)(length < 79 ? length : 79), name);
+  for (int i = 0; i < FLAG_COUNT && word[1] == '-'; i++) {
+    int changes =
+        flags[i].commands >> options->command & 1 ? text_distance(asked, flags[i].name, least - 1) : least;
+    if (changes < least) least = changes, closest = flags[i].name;
+  }
+  if (closest) return fail(failure, "unknown option `%.80s`; is --%s meant?", word, closest);
+  return fail(failure, "unknown option `%.80s`; `vlmc %s%s--help` lists them", word, row->name,
+              *row->name ? " " : "");
+}
+
 // One flag at words[*at], with its value in the same word (--a=v, -av) or in the next.
 static bool read_flag(int count, char **words, int *at, Options *options, Failure *failure) {
   const char *word = words[*at];
@@ -191,7 +208,7 @@ static bool read_flag(int count, char **words, int *at, Options *options, Failur
   const char *name = word + (letter ? 1 : 2), *value = letter ? name + 1 : strchr(name, '=');
   size_t length = letter ? 1 : value ? (size_t)(value - name) : strlen(name);
   const Flag *flag = find_flag(name, length, letter);
-  if (!flag) return fail(failure, "unknown option `%.80s`; `vlmc --help` lists them", word);
+  if (!flag) return fail_unknown(options, word, failure);
   if (!(flag->commands >> options->command & 1))
     return fail(failure, "--%s is not an option of `%s`; `vlmc %s%s--help` lists them", flag->name,
                 command_text(options->command), commands[options->command].name, options->command ? " " : "");

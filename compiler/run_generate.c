@@ -5,9 +5,11 @@
 #include "runtime/evaluate.h"
 #include "runtime/files.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 // Weights, tokenizer and the two derived programs.
 static bool open_generator(Job *job, Generator **generator) {
@@ -37,6 +39,16 @@ static bool open_template(Job *job, const Template **form, const Preprocess **pr
          fail(&job->failure, "%s has no template that says how a conversation reads", job->options->model);
 }
 
+// What takes minutes to answer should not be lost to a misspelt folder.
+static bool can_write(Job *job, const char *flag, const char *path) {
+  const char *slash = path ? strrchr(path, '/') : NULL;
+  const char *folder = !slash          ? "."
+                       : slash == path ? "/"
+                                       : arena_copy(job->arena, path, (size_t)(slash - path));
+  return !path || !access(folder, W_OK | X_OK) ||
+         fail(&job->failure, "--%s %s: %s", flag, path, strerror(errno));
+}
+
 static bool evaluate(Job *job, volatile sig_atomic_t *stop) {
   const Options *options = job->options;
   Generator *generator = NULL;
@@ -51,6 +63,7 @@ static bool evaluate(Job *job, volatile sig_atomic_t *stop) {
   EvaluateResult result;
   Text report = {0};
   if (!options->data) return fail(&job->failure, "--data is needed: the folder of the data set");
+  if (!can_write(job, "log", options->log) || !can_write(job, "sheet", options->sheet)) return false;
   if (!open_template(job, &evaluate.form, &evaluate.preprocess)) return false;
   bool good = open_generator(job, &generator);
   evaluate.generator = generator;

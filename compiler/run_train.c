@@ -26,6 +26,8 @@ static bool find_settings(Job *job, const Stage *stage) {
                     .steps = options->steps,
                     .epochs = options->epochs};
   for (int i = 0; i < options->define_count; i++) info->defines[i] = options->defines[i];
+  if (file_exists(options->out))
+    return fail(&job->failure, "--out %s is a file, and a folder is needed", options->out);
   if (!options->resume) {
     return !checkpoint_exists(options->out) ||
            fail(&job->failure, "%s already holds a checkpoint; go on with --resume, or name another --out",

@@ -111,7 +111,7 @@ static bool stream_answer(Chat *chat, Text *answer, Timing *timing, Failure *fai
   const ChatOptions *options = chat->options;
   int32_t vocabulary = generator_vocabulary(options->generator);
   Decoder decoder = {0};
-  while (timing->tokens < options->max_tokens && !(options->stop && *options->stop)) {
+  while (timing->tokens < options->max_tokens && !(options->stop && *options->stop != CHAT_ANSWERING)) {
     int32_t id = sampler_next(&chat->sampler, generator_logits(options->generator), vocabulary);
     if (!timing->tokens++) timing->first = clock_now();
     if (ends(chat, id) || id >= tokenizer_count(options->tokenizer)) break;
@@ -128,6 +128,7 @@ static bool stream_answer(Chat *chat, Text *answer, Timing *timing, Failure *fai
   fputc('\n', options->out);
   fflush(options->out);
   timing->end = clock_now();
+  if (!timing->tokens) timing->first = timing->end;
   return true;
 }
 
@@ -135,7 +136,10 @@ static bool stream_answer(Chat *chat, Text *answer, Timing *timing, Failure *fai
 static bool answer_prompt(Chat *chat, const Ids *prompt, const char **given, Failure *failure) {
   Text answer = {0};
   Timing timing = {.asked = clock_now()};
+  volatile sig_atomic_t *stop = chat->options->stop;
+  if (stop) *stop = CHAT_ANSWERING;
   bool good = feed_prompt(chat, prompt, failure) && stream_answer(chat, &answer, &timing, failure);
+  if (stop && *stop == CHAT_ANSWERING) *stop = 0;
   if (good) {
     double rate = timing.tokens > 1 ? (double)(timing.tokens - 1) / (timing.end - timing.first) : 0;
     if (chat->conversation)
@@ -232,7 +236,6 @@ static bool converse(Chat *chat, Failure *failure) {
     ssize_t length = getline(&line, &capacity, options->in);
     if (length < 0) break;
     while (length && isspace((unsigned char)line[length - 1])) line[--length] = 0;
-    if (options->stop) *options->stop = 0;
     if (*line == '/')
       more = command(chat, line);
     else if (*line && !ask(chat, line, failure)) {
@@ -240,6 +243,7 @@ static bool converse(Chat *chat, Failure *failure) {
       fprintf(options->messages, "vlmc: error: %s\n", failure->message);
       failure->message[0] = 0;
     }
+    if (options->stop) *options->stop = 0; // who ends an answer does not end the conversation
   }
   free(line);
   return !failure->internal;

@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <stdio.h>
 
+enum { CHAT_ANSWERING = -1 };
+
 typedef struct ChatOptions {
   Generator *generator;
   const Tokenizer *tokenizer;
@@ -20,7 +22,7 @@ typedef struct ChatOptions {
   const char *system;          // what the model is told before all else; NULL: what the template says
   const char *prompt;          // NULL: a conversation with whoever writes to `in`
   FILE *in, *out, *messages;   // answers go to `out`, all else to `messages`
-  volatile sig_atomic_t *stop; // set by a signal: ends the answer
+  volatile sig_atomic_t *stop; // CHAT_ANSWERING while an answer is made; any other value ends it
 } ChatOptions;
 
 bool chat_run(const ChatOptions *options, Failure *failure);

@@ -323,6 +323,9 @@ bool evaluate_run(const EvaluateOptions *options, EvaluateResult *result, Text *
   bool good = read_questions(&evaluation, failure) && ask_all(&evaluation, failure) &&
               report_scores(&evaluation, result, report, failure);
   result->seconds = clock_now() - started;
+  if (good && result->skipped && !result->rows)
+    good = fail(failure, "%s: no picture of its %" PRId64 " rows could be read",
+                dataset_path(evaluation.dataset), result->skipped);
   if (good && options->log) good = write_answers(&evaluation, failure);
   if (good && options->sheet) {
     const char *title = arena_print(evaluation.arena, "%s: %" PRId64 " of %" PRId64 " answers right",

@@ -62,6 +62,7 @@ size_t loader_pictures(const Loader *loader);               // different picture
 // What the samples of one epoch are like.
 typedef struct LoaderSummary {
   size_t samples, cut, longest; // cut: those of which `length` ended a part; longest: in ids
+  size_t silent;                // without any supervised target
   uint64_t ids, supervised;     // all together; supervised targets
 } LoaderSummary;
 LoaderSummary loader_summary(const Loader *loader);

@@ -48,11 +48,12 @@ static void store(const Sample *sample, int32_t image_token, StoredSample stored
   size_t folded = run ? run - 1 : 0, kept = sample->count - folded;
   int32_t *ids = ARENA_ARRAY(arena, int32_t, kept);
   uint8_t *supervised = ARENA_ARRAY(arena, uint8_t, kept);
+  uint64_t targets = 0;
   for (size_t i = 0, from = 0; i < kept; i++, from++) {
     if (i == at) from += folded;
     ids[i] = sample->ids[from];
     supervised[i] = sample->supervised[from];
-    samples->summary.supervised += supervised[i];
+    targets += supervised[i];
   }
   stored.ids = ids, stored.supervised = supervised;
   stored.stored = (uint32_t)kept, stored.length = (uint32_t)sample->count;
@@ -60,6 +61,8 @@ static void store(const Sample *sample, int32_t image_token, StoredSample stored
   ARENA_PUSH(arena, samples->list, samples->count, samples->capacity, stored);
   samples->summary.ids += sample->count;
   samples->summary.cut += sample->cut;
+  samples->summary.supervised += targets;
+  samples->summary.silent += !targets;
   if (sample->count > samples->summary.longest) samples->summary.longest = sample->count;
 }
 

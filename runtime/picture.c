@@ -29,8 +29,10 @@ bool picture_allocate(int64_t width, int64_t height, int channels, const char *n
 static bool unknown(const uint8_t *bytes, size_t size, const char *name, Failure *failure) {
   Text first = {0};
   for (size_t i = 0; i < size && i < 8; i++) text_print(&first, " %02x", bytes[i]);
-  fail(failure, "%s: is not a PNG, JPEG or WebP picture (%s%s)", name,
-       size ? "it begins with" : "it is empty", text_string(&first));
+  bool packed = size > 1 && bytes[0] == 0x1f && bytes[1] == 0x8b;
+  fail(failure, "%s: is not a PNG, JPEG or WebP picture (%s%s)%s", name,
+       size ? "it begins with" : "it is empty", text_string(&first),
+       packed ? "; one of an archive's pictures is named as `archive.gz#17`" : "");
   text_free(&first);
   return false;
 }

@@ -69,6 +69,24 @@ static bool open_loader(Trainer *trainer, Failure *failure) {
                      failure);
 }
 
+// A run over samples that are cut before their answers would learn nothing, and look well.
+static bool check_samples(const Trainer *trainer, Failure *failure) {
+  const TrainerOptions *options = trainer->options;
+  LoaderSummary summary = loader_summary(trainer->loader);
+  if (!trainer->feed.weight) return true;
+  if (summary.silent == summary.samples)
+    return fail(failure,
+                "%s: none of its %zu samples has a target within %" PRId64
+                " positions: there is nothing to learn",
+                dataset_path(trainer->dataset), summary.samples, options->length);
+  if (summary.cut && options->progress)
+    fprintf(options->progress,
+            "%zu of %zu samples are longer than %" PRId64
+            " positions and were cut, %zu of them before their answer\n",
+            summary.cut, summary.samples, options->length, summary.silent);
+  return true;
+}
+
 // Lines after step `step` were written by a run that died before it could save: those steps are done anew.
 static bool cut_log(const char *path, int64_t step, Failure *failure) {
   FILE *log = fopen(path, "r");
@@ -94,15 +112,15 @@ static bool open_run(Trainer *trainer, Failure *failure) {
     return false;
   trainer->first_step = trainer->progress.step;
   trainer->before = trainer->progress.seconds;
-  if (!open_loader(trainer, failure)) return false;
+  if (!open_loader(trainer, failure) || !check_samples(trainer, failure)) return false;
   uint64_t batches = loader_steps(trainer->loader, options->epochs);
   int64_t by_epochs = ((int64_t)batches + options->stage->accumulate - 1) / options->stage->accumulate;
   int64_t total = options->steps ? options->steps : by_epochs;
   if (options->resume && trainer->progress.total != total)
     return fail(failure,
                 "%s: the run there has %" PRId64 " steps, this one %" PRId64
-                "; --resume goes on with the same settings",
-                options->out, trainer->progress.total, total);
+                "; --resume goes on with the same settings, and --from %s into another --out trains further",
+                options->out, trainer->progress.total, total, options->out);
   trainer->progress.total = total;
   const char *path = arena_print(trainer->arena, "%s/log.jsonl", options->out);
   if (options->resume && !cut_log(path, trainer->progress.step, failure)) return false;

@@ -78,6 +78,9 @@ refuses 'below 1099511627776 .*, found 9000000000001$' models/gpt.vlm -D width=9
 refuses 'did you mean `vlmc train`' trian models/gpt.vlm
 refuses 'did you mean `vlmc train`' trian --data x models/gpt.vlm
 refuses 'did you mean `vlmc chat`' chta
+refuses 'unknown option `--step`; is --steps meant' train models/gpt.vlm --step 3
+refuses 'nothing is called `widht` in GPT; is `width` meant' models/gpt.vlm -D widht=3
+refuses 'nothing is called `lm.dept` in VLM; is `lm.depth` meant' models/vlm.vlm -D lm.dept=3
 refuses 'No such file' zebra
 refuses 'nothing is called `abc`' models/gpt.vlm -D width=abc
 refuses 'stdlib/nn.vlm:[0-9]*:[0-9]*: error: ' models/gpt.vlm -D width=95

@@ -124,6 +124,19 @@ holds "a conversation: a picture that is not there" err 'none.png: .*No such fil
 printf "%s\n" "where is it?" "where is it?" "where is it?" "where is it?" >"$here/said"
 good "a conversation longer than the model has room for" "$vlmc" chat $sft --image "$data/left.png" <"$here/said" && holds "a conversation longer than the model" err "error: .*(room|long|/clear)"
 good "the end of input ends a conversation" "$vlmc" chat $sft </dev/null
+# Ctrl-C where a question is awaited ends the conversation.
+mkfifo "$here/words"
+"$vlmc" chat $sft --image "$data/left.png" <"$here/words" >"$here/out" 2>"$here/err" &
+run=$! tries=0
+exec 3>"$here/words"
+echo "where is it?" >&3
+until grep -q left "$here/out" || [ $((tries += 1)) -gt 3000 ]; do sleep 0.02; done
+sleep 0.1
+kill -INT $run
+{ wait $run; } 2>"$here/waited"
+ended=$?
+exec 3>&-
+if [ $ended -eq 130 ]; then pass; else fail "SIGINT at a question: status $ended" "$(cat "$here/err")"; fi
 sample() { # SEED FILE
   "$vlmc" chat $sft --image "$data/left.png" --prompt "tell" --temperature 3 --top-k 50 --top-p 0.99 --seed "$1" --max-tokens 20 2>/dev/null >"$here/$2"
 }
@@ -176,6 +189,12 @@ for damage in 's/"caption"/"capton"/' 's/}$//' 's/pictures/..\/pictures/' 's/"im
   sed "2$damage" "$data/captions.jsonl" >"$here/bad/captions.jsonl"
   refuses 'captions.jsonl:2' train models/clip.vlm $vision $text --data "$here/bad" --out "$here/refused" --epochs 1
 done
+sed 's/"where is it?"/"where is it, in words as many as there is no room for?"/' "$data/dialogues.jsonl" >"$here/bad/dialogues.jsonl"
+refuses 'none of its 80 samples has a target within 16 positions' train models/vlm.vlm $vision $lm --stage sft --length 16 --from "$here/pretrain" --data "$here/bad" --tokenizer "$here/clip/tokenizer.json" --out "$here/refused"
+good "samples that are cut" "$vlmc" train models/vlm.vlm $vision $lm --stage sft -D sft.batch=8 --length 40 --steps 1 --from "$here/pretrain" --data "$here/bad" --tokenizer "$here/clip/tokenizer.json" --out "$here/cut" && holds "samples that are cut" err '^[0-9]+ of 80 samples are longer than 40 positions and were cut, [0-9]+ of them before their answer'
+rm "$here/bad/dialogues.jsonl"
+refuses 'is a file, and a folder is needed' train models/gpt.vlm $gpt --data "$data" --out "$data/left.png"
+refuses '--log .*nowhere/x.jsonl: No such' eval $sft --data "$data" --log "$here/nowhere/x.jsonl"
 refuses 'does not fit' train models/vlm.vlm $vision $lm -D lm.width=64 --stage sft --from "$here/pretrain" --data "$data" --out "$here/refused"
 : >"$here/plain"
 refuses 'folder' train models/gpt.vlm $gpt --data "$data" --out "$here/plain/run"

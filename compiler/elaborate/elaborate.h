@@ -17,7 +17,8 @@ typedef struct Define {
 } Define;
 
 typedef struct ModelOptions {
-  const char *preset; // NULL: the model's own defaults
+  const char *preset;      // NULL: the model's own defaults
+  const char *preset_from; // the file that asks for it, for messages; NULL: the command line
   const Define *defines;
   size_t define_count;
 } ModelOptions;

@@ -111,7 +111,7 @@ bool model_override(Elaborator *elaborator, const char *path, const char *name, 
 }
 
 static bool check_preset(Model *model) {
-  const char *wanted = model->options->preset;
+  const char *wanted = model->options->preset, *from = model->options->preset_from;
   if (!wanted) return true;
   Text known = {0};
   bool found = false;
@@ -123,7 +123,8 @@ static bool check_preset(Model *model) {
   }
   if (!found)
     error_at(model->elaborator.diagnostics, model->root->ast->span,
-             "there is no preset `%s`; this file has: %s", wanted,
+             "there is no preset `%s`%s%s; this file has: %s", wanted,
+             from ? ", which is what was asked for in " : "", from ? from : "",
              known.length ? text_string(&known) : "none");
   text_free(&known);
   return found;
@@ -163,7 +164,6 @@ static bool names_parameter(const Ast *declaration, const char *name) {
 }
 
 static bool known_name(Model *model, const char *path, const char *name) {
-
   if (find_stage(model, path)) return true; // its settings are checked when it is read
   const Instance *instance = find_part(model, path);
   return instance && names_parameter(instance->ast, name);
@@ -192,21 +192,41 @@ static void check_preset_setting(Model *model, const Ast *setting) {
   }
 }
 
+// The setting of the part at `path` whose name is most like `name`; NULL: none is like it.
+static const char *closest_setting(Model *model, const char *path, const char *name) {
+  const Instance *instance = find_part(model, path);
+  const char *closest = NULL;
+  int least = strlen(name) > 3 ? 3 : 2;
+  for (size_t i = 0; instance && i < instance->ast->count; i++) {
+    int changes = text_distance(name, instance->ast->list[i]->text, least - 1);
+    if (changes < least) least = changes, closest = instance->ast->list[i]->text;
+  }
+  return closest;
+}
+
+static void refuse_define(Model *model, const Define *define, const char *target, const char *name) {
+  const char *closest = closest_setting(model, target, name), *in = model_name(model);
+  Diagnostics *diagnostics = model->elaborator.diagnostics;
+  if (closest)
+    error_at(diagnostics, define->span, "nothing is called `%s` in %s; is `%s%s%s` meant?", define->path, in,
+             target, *target ? "." : "", closest);
+  else
+    error_at(diagnostics, define->span, "nothing is called `%s` in %s", define->path, in);
+}
+
 // Every setting of a preset and of the command line must be about something that exists.
 static void check_settings(Model *model) {
   Elaborator *elaborator = &model->elaborator;
   for (size_t i = 0; i < model->file->count; i++) {
     const Ast *preset = model->file->list[i];
     if (preset->kind != AST_PRESET) continue;
-
     for (size_t j = 0; j < preset->count; j++) check_preset_setting(model, preset->list[j]);
   }
   for (size_t i = 0; i < model->options->define_count; i++) {
     const char *path = model->options->defines[i].path, *dot = strrchr(path, '.');
     const char *target = dot ? arena_copy(elaborator->arena, path, (size_t)(dot - path)) : "";
-    if (!known_name(model, target, dot ? dot + 1 : path))
-      error_at(elaborator->diagnostics, model->options->defines[i].span, "nothing is called `%s` in %s", path,
-               model_name(model));
+    const char *name = dot ? dot + 1 : path;
+    if (!known_name(model, target, name)) refuse_define(model, &model->options->defines[i], target, name);
   }
 }
 

@@ -482,10 +482,12 @@ static bool is_implied(yysymbol_kind_t symbol, const char *name, bool begins, bo
   return symbol == YYSYMBOL_LABEL || (ends && among("+ - * / % ^ == != < <= > >= and or if . [ ( ", name));
 }
 
+enum { MOST_TOLD = 10 };
+
 static void tell_expected(const yypcontext_t *context, Text *text) {
   bool closes = yypcontext_token(context) == YYSYMBOL_YYEOF; // then only what closes is of use
   yysymbol_kind_t expected[YYNTOKENS];
-  char told[8][40];
+  char told[MOST_TOLD][40];
   int count = yypcontext_expected_tokens(context, expected, YYNTOKENS), tellings = 0;
   bool begins = false, ends = false;
   for (int i = 0; i < count; i++) {
@@ -496,7 +498,7 @@ static void tell_expected(const yypcontext_t *context, Text *text) {
     return;
   }
   if (begins) snprintf(told[tellings++], sizeof told[0], "an expression");
-  for (int i = 0; i < count && tellings < 8; i++) {
+  for (int i = 0; i < count && tellings < MOST_TOLD; i++) {
     const char *spelled = yysymbol_name(expected[i]);
     char name[40];
     snprintf(name, sizeof name, "%.*s", *spelled == '\'' ? 1 : 39, *spelled == '\'' ? spelled + 1 : spelled);
@@ -516,6 +518,23 @@ static void tell_found(const Parser *parser, yysymbol_kind_t found, Span span, T
   else text_print(text, "%s `%.*s`", before, length, source->text + span.begin);
 }
 
+// A word of the language that was expected and is much like the name that was found.
+static void tell_closest(const Parser *parser, const yypcontext_t *context, Span span, Text *text) {
+  const Source *source = &parser->diagnostics->sources->list[parser->source];
+  yysymbol_kind_t expected[YYNTOKENS];
+  const char *closest = NULL;
+  char name[40];
+  int count = yypcontext_expected_tokens(context, expected, YYNTOKENS);
+  snprintf(name, sizeof name, "%.*s", (int)(span.end - span.begin), source->text + span.begin);
+  int least = strlen(name) > 3 ? 3 : 2;
+  for (int i = 0; i < count; i++) {
+    bool word = expected[i] >= YYSYMBOL_IMPORT && expected[i] <= YYSYMBOL_NOT;
+    int changes = word ? text_distance(name, yysymbol_name(expected[i]), least - 1) : least;
+    if (changes < least) least = changes, closest = yysymbol_name(expected[i]);
+  }
+  if (closest) text_print(text, "; is `%s` meant?", closest);
+}
+
 static int yyreport_syntax_error(const yypcontext_t *context, void *scanner, Parser *parser) {
   (void)scanner;
   Text text = {0};
@@ -525,6 +544,7 @@ static int yyreport_syntax_error(const yypcontext_t *context, void *scanner, Par
   tell_expected(context, &text);
   tell_found(parser, found, span, &text);
   if (found >= YYSYMBOL_IMPORT && found <= YYSYMBOL_NOT) text_print(&text, ", which is a word of the language");
+  if (found == YYSYMBOL_NAME) tell_closest(parser, context, span, &text);
   error_at(parser->diagnostics, span, "%s", text_string(&text));
   if (found == YYSYMBOL_YYEOF && parser->open)
     note_at(parser->diagnostics, parser->opened[parser->open - 1], "this is not closed");
