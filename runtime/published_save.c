@@ -182,7 +182,10 @@ static void note_file_type(GgufMetadata *metadata, WeightFormat matrices) {
 
 bool published_save_gguf(const char *path, const WeightMap *map, WeightFormat matrices,
                          GgufMetadata *metadata, const TensorStore *store, Text *report, Failure *failure) {
-  if (!map->note_count)
+  bool complete = false; // not a part that another block takes in
+  for (size_t i = 0; i < map->note_count; i++)
+    complete |= !strcmp(map->notes[i].key, "general.architecture");
+  if (!complete)
     return fail(
         failure,
         "block `%s` (%s) does not say what a GGUF file has to, as in `\"general.architecture\" = \"llama\"`",
