@@ -100,6 +100,32 @@ if cmp -s "$here/pretrain.lm.token" "$here/sft.lm.token"; then fail "sft did not
 tensors "$here/gpt/model.safetensors" token | sed 's/^"token/"lm.token/' >"$here/gpt.token"
 same "pretrain changed the frozen tokens" "$here/gpt.token" "$here/pretrain.lm.token"
 
+# ---- rows with pictures and rows without, turns of both kinds, mixed; then rows without alone
+mixed=$here/mixed
+mkdir "$mixed" "$here/words"
+cp "$data/pictures.gz" "$mixed"
+for n in $(seq 0 $((count - 1))); do
+  if [ $((n % 2)) = 0 ]; then side=left; else side=right; fi
+  echo "{\"image\": \"pictures.gz#$n\", \"prompt\": \"where is it?\", \"answer\": \"$side\"}"
+  echo '{"prompt": "two and two?", "answer": "four"}'
+  echo "{\"turns\": [{\"prompt\": \"two and two?\", \"answer\": \"four\"}, {\"image\": \"pictures.gz#$n\", \"prompt\": \"where is it?\", \"answer\": \"$side\"}]}"
+  echo "{\"conversations\": [{\"from\": \"human\", \"value\": \"is it dark?\"}, {\"from\": \"gpt\", \"value\": \"who knows\"}]}"
+done >"$mixed/dialogues.jsonl"
+grep -v pictures "$mixed/dialogues.jsonl" >"$here/words/dialogues.jsonl"
+grep -v '"image"' "$mixed/dialogues.jsonl" | head -n 2 >"$mixed/test.jsonl"
+head -n 5 "$mixed/dialogues.jsonl" | grep '"image": "pictures.gz#[0-9]*", "prompt"' >>"$mixed/test.jsonl"
+good "a mixture" "$vlmc" train models/vlm.vlm $vision $lm --stage sft --data "$mixed" -D sft.batch=8 -D sft.rate=1e-3 --from "$here/pretrain" --out "$here/mixture" --epochs 15
+good "check of a mixture" "$vlmc" check models/vlm.vlm $vision $lm --stage sft --from "$here/pretrain" --data "$mixed" -D sft.batch=8 &&
+  holds "check of a mixture" out '[2-6] of 8 samples have a picture; 0 have another number'
+good "eval of a mixture" "$vlmc" eval models/vlm.vlm --weights "$here/mixture" --data "$mixed" --max-tokens 12 && holds "eval of a mixture" out '^accuracy 100'
+good "chat without a picture" "$vlmc" chat models/vlm.vlm --weights "$here/mixture" --prompt "two and two?" && holds "chat without a picture" out '^four$'
+printf '%s\n' "two and two?" "/image $data/right.png" "where is it?" >"$here/said"
+good "first words, then a picture" "$vlmc" chat models/vlm.vlm --weights "$here/mixture" <"$here/said"
+if [ "$(tr '\n' ' ' <"$here/out")" = "four right " ]; then pass; else fail "first words, then a picture" "$(cat "$here/out" "$here/err")"; fi
+good "words alone" "$vlmc" train models/vlm.vlm $vision $lm --stage sft --data "$here/words" -D sft.batch=8 -D sft.decay=0 --from "$here/pretrain" --out "$here/unseen" --epochs 2
+tensors "$here/unseen/model.safetensors" projection >"$here/unseen.projection"
+same "words alone trained the projection of pictures" "$here/pretrain.projection" "$here/unseen.projection"
+
 # ---- eval, chat, plot
 sft="models/vlm.vlm --weights $here/sft"
 good "eval" "$vlmc" eval $sft --data "$data" --log "$here/answers.jsonl" --sheet "$here/sheet.png" --max-tokens 12
