@@ -116,5 +116,4 @@ equal "a caption for each picture" "$(wc -l <"$here/out")" 2
 equal "the same for the same picture" "$(sort -u "$here/out" | wc -l)" 1
 holds "a question to a model of captions" err 'captions, but no turns'
 
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+finish

@@ -1,25 +1,9 @@
 #!/bin/sh
 # The command line from outside: exit statuses, messages, every form of every model, forms that read back, folders
 # and devices as outputs, an installed copy. Input: $BUILD/vlmc; output: FAILED lines and the closing line.
-build=$(realpath "${BUILD:-build}") root=$(pwd)
-vlmc=$build/vlmc
-[ -x "$vlmc" ] || { echo "FAILED there is no $vlmc"; exit 2; }
-here=$(mktemp -d) || exit 2
-trap 'rm -rf "$here"' EXIT
-export XDG_CACHE_HOME="$here/cache"
-passed=0 failed=0 skipped=0
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | head -n 5 | sed 's/^/  /'; }
-skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
-# wants STATUS NAME COMMAND...: runs it, output in $here/out, messages in $here/err
-wants() {
-  wanted=$1 name=$2
-  shift 2
-  timeout 120 "$@" >"$here/out" 2>"$here/err" </dev/null
-  status=$?
-  if [ $status -eq "$wanted" ]; then pass; else fail "$name: status $status, not $wanted" "$(cat "$here/err")"; return 1; fi
-}
-good() { wants 0 "$@"; }
+. "$(dirname "$0")/shell.sh"
+root=$(pwd)
+exec </dev/null
 # refuses PATTERN ARGUMENT...: a user error of vlmc whose message matches the pattern, and nothing on standard output
 refuses() {
   pattern=$1
@@ -35,11 +19,7 @@ refuses() {
     pass
   fi
 }
-prints() { # NAME PATTERN: what the last command printed
-  if grep -qE -e "$2" "$here/out"; then pass; else fail "$1: no line like: $2" "$(cat "$here/out" "$here/err")"; fi
-}
-same() { if cmp -s "$2" "$3"; then pass; else fail "$1: $(basename "$2") and $(basename "$3") differ" "$(diff "$2" "$3" | head -n 4)"; fi; }
-gone() { if [ -e "$2" ]; then fail "$1: $2 was left behind"; else pass; fi; }
+prints() { holds "$1" out "$2"; } # NAME PATTERN: the last command's output
 
 # ---- help, version, lists
 for command in "" train eval chat check draw plot export; do
@@ -264,5 +244,4 @@ else
   fail "make install" "$(cat "$here/err")"
 fi
 
-if [ $skipped -gt 0 ]; then echo "$passed passed, $failed failed, $skipped skipped"; else echo "$passed passed, $failed failed"; fi
-[ $failed -eq 0 ]
+finish

@@ -10,15 +10,9 @@
 # out. Calls of make are only looked up in the Makefile. For runs/demo a checkpoint of two steps stands in, and what
 # is quoted of it is not compared. Skipped: what needs the pictures or NVRTC where these are not installed. Blocks of
 # `vlm` quote models/ or stdlib/, line by line. The Chinese documents have the same blocks. TIMES=1 times the blocks.
-build=$(realpath "${BUILD:-build}") root=$(pwd)
+. "$(dirname "$0")/shell.sh"
+root=$(pwd)
 pictures=/usr/share/datasets/fashion-mnist
-here=$(mktemp -d) || exit 2
-trap 'rm -rf "$here"' EXIT
-export XDG_CACHE_HOME="$here/cache"
-passed=0 failed=0 skipped=0
-pass() { passed=$((passed + 1)); }
-fail() { failed=$((failed + 1)); echo "FAILED $1"; [ -z "${2:-}" ] || printf '%s\n' "$2" | head -n 12 | sed 's/^/  /'; }
-skip() { skipped=$((skipped + 1)); echo "skipped: $1"; }
 
 # blocks FILE FOLDER: block n becomes FOLDER/n.sh with FOLDER/n.text, FOLDER/n.varies, FOLDER/n.line; or FOLDER/n.vlm
 blocks() {
@@ -117,7 +111,7 @@ quotes() { # FILE BLOCK: every line of it stands in a model or in the library
 workplace() {
   rm -rf "$here/work" && mkdir -p "$here/work/build" && cd "$here/work" || exit 2
   cp -r "$root/models" "$root/stdlib" "$root/examples" .
-  cp "$build/vlmc" "$build/vlmc-llvm.so" build/
+  cp "$vlmc" "$(dirname "$vlmc")/vlmc-llvm.so" build/
 }
 
 links() { # FILE: what it links to is there
@@ -149,8 +143,7 @@ for document in README docs/tour; do
   links "$chinese"
 done
 
-"$build/vlmc" draw models/vlm.vlm --stage sft -o "$here/architecture.svg"
+"$vlmc" draw models/vlm.vlm --stage sft -o "$here/architecture.svg"
 [ -z "${UPDATE:-}" ] || cp "$here/architecture.svg" docs/architecture.svg
 if cmp -s "$here/architecture.svg" docs/architecture.svg; then pass; else fail "docs/architecture.svg is not what vlmc draw makes"; fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+finish
