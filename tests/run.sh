@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every test (a program or a script) that it is given and adds up their closing lines; a crash counts as one
-# failure. Logs go to $BUILD/tests.
+# Runs every test (a program or a script) that it is given and adds up their closing lines. A crash, and a test that ends
+# with an error though it counts none, is one failure. Logs go to $BUILD/tests.
 build=${BUILD:-build}
 passed=0 failed=0 skipped=0
 for test in "$@"; do
@@ -15,7 +15,7 @@ for test in "$@"; do
   line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
   good=$(echo "$line" | sed -n 's/^\([0-9]*\) passed.*/\1/p') bad=$(echo "$line" | sed -n 's/.* \([0-9]*\) failed.*/\1/p')
   skip=$(echo "$line" | sed -n 's/.* \([0-9]*\) skipped.*/\1/p')
-  if [ "$status" -gt 1 ] || [ -z "$line" ]; then
+  if [ "$status" -gt 1 ] || [ -z "$line" ] || { [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; }; then
     bad=$((${bad:-0} + 1))
     echo "$name: ended with status $status"
   fi

@@ -1,9 +1,8 @@
 #!/bin/sh
 # The invariants of ARCHITECTURE.md that a machine can check. Prints what breaks them, ends like every test.
-passed=0 failed=0
-check() { # name, offenders (empty: good)
-  if [ -z "$2" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED $1:"; echo "$2" | head -n 10; fi
-}
+unbuilt=fine
+. "$(dirname "$0")/shell.sh"
+check() { if [ -z "$2" ]; then pass; else fail "$1" "$2"; fi; } # NAME OFFENDERS (empty: good)
 sources() { find compiler runtime -name '*.[chly]' -o -name '*.def' | grep -v '^build'; }
 # includes FOLDER-PATTERN FORBIDDEN-PATTERN: files of the folder that include what they may not
 includes() { grep -rnE "^#include \"($2)" $1 2>/dev/null; }
@@ -21,11 +20,55 @@ check "an emitter asks for no model operation" "$(grep -rnwE 'OP_[A-Z]+' compile
 check "nothing unfinished" "$(sources | xargs grep -nE '\b(TODO|FIXME|XXX|HACK)\b')"
 check "files have at most 800 lines" "$(sources | xargs wc -l | awk '$1 > 800 && $2 != "total" {print}')"
 check "every file says first what it is" "$(sources | while read -r f; do head -n 3 "$f" | grep -qE '//|/\*' || echo "$f"; done)"
-check "every pass of the table is one file or one function" "$(for p in dead simplify cse gradient optimizer weights precision derive; do [ -f compiler/graph/passes/$p.c ] || echo "$p"; done)"
-# Functions over 80 lines, but for a switch or table of short cases.
-check "functions have at most 80 lines" "$(sources | grep '\.c$' | while read -r f; do
-  awk -v f="$f" '/^[A-Za-z_].*\{[ \t]*$/ && !/^(struct|union|enum|typedef)/ && /\(/ {start = NR; head = $0; cases = 0}
-       /^[ \t]*case / {cases++}
-       /^\}/ {if (start && NR - start > 80 && cases * 4 < NR - start) printf "%s:%d %d lines: %s\n", f, start, NR - start, substr(head, 1, 60); start = 0}' "$f"; done)"
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" -eq 0 ]
+# The rows of the pipeline's table: what vlmc lists, each run by the function of its name, which a file or a folder holds
+# or which is made of others. And each file of graph passes holds the function of its name, declared with its needs.
+table() { sed -n '/^static const Pass passes/,/^};/s/^ *{"\([a-z]*\)", [^,]*, \([a-z_]*\),.*/\1 \2/p' compiler/pipeline.c; }
+check "the table of passes can be read" "$(table | grep -qx 'elaborate run_elaborate' && table | grep -qx 'emit run_emit' || echo compiler/pipeline.c)"
+check "every pass of the table is one file, one folder, or made of others" "$(table | while read -r pass run; do
+  [ "$run" = "run_$pass" ] || echo "$pass: $run"
+  [ -z "$(find compiler -name "$pass.c" -o -type d -name "$pass")" ] || continue
+  sed -n "/^static bool $run(/,/^}/p" compiler/pipeline.c | grep -qE "\b($(table | cut -d ' ' -f 1 | tr '\n' '|')none)\(" || echo "$pass"
+done)"
+check "every file of graph passes holds the pass of its name" "$(grep -l '"compiler/graph/passes/passes.h"' compiler/graph/passes/*.c | while read -r f; do
+  pass=$(basename "$f" .c)
+  grep -q "^// $pass\.c: " compiler/graph/passes/passes.h && grep -q "^Graph \*$pass(" compiler/graph/passes/passes.h && grep -q "^Graph \*$pass(" "$f" || echo "$f"
+done)"
+if [ -x "$vlmc" ]; then
+  "$vlmc" --list-passes | sed 's/ .*//' >"$here/listed"
+  check "vlmc --list-passes has the table's rows" "$(table | sed 's/ .*//' | diff "$here/listed" -)"
+else
+  skip "vlmc --list-passes: there is no $vlmc"
+fi
+
+# Functions over 80 lines, from the first of their signature to the closing brace, but for a switch of short cases.
+long_functions() { # FILE...
+  awk 'FNR == 1 || (/^[A-Za-z_]/ && !open) {start = open = 0}
+    /^[A-Za-z_].*\(/ && !/=/ && !/^(struct|union|enum|typedef)/ {start = FNR; cases = open = 0; head = substr($0, 1, 60)}
+    start && !open && /[;}][ \t]*(\/\/.*)?$/ {start = 0}
+    start && /\{[ \t]*(\/\/.*)?$/ {open = 1}
+    /^[ \t]*case / {cases++}
+    /^\}/ {lines = FNR - start + 1
+      if (open && lines > 80 && cases * 4 < lines) printf "%s:%d %d lines: %s\n", FILENAME, start, lines, head
+      start = open = 0}' "$@"
+}
+check "functions have at most 80 lines" "$(long_functions $(sources | grep '\.[ch]$'))"
+function_of() { echo "static int planted(int a,"; echo "                   int b) { // why"; seq -f "  a += %.0f;" $(($1 - 3)); echo "}"; }
+{ function_of 80; echo "static int short(void) { return 1; }"; function_of 81; } >"$here/planted.c"
+check "a function of 81 lines is seen, whatever its signature" "$(long_functions "$here/planted.c" | grep -q '^[^ ]*:82 81 lines' || long_functions "$here/planted.c" || echo none)"
+check "one of 80 is not" "$(long_functions "$here/planted.c" | grep ' 80 lines')"
+
+# What run.sh makes of tests that end in other ways than they say.
+suite() { # STATUS LINE WANTED-LINE
+  printf 'echo "%s"\nexit %s\n' "$2" "$1" >"$here/tests/test_planted.sh"
+  last=$(BUILD=$here sh tests/run.sh "$here/tests/test_planted.sh" | tail -n 1)
+  [ "$last" = "$3" ] || echo "status $1 after \"$2\": $last"
+}
+mkdir "$here/tests"
+check "run.sh counts what a test's status says beside its closing line" "$(
+  suite 0 "5 passed, 0 failed, 1 skipped" "5 passed, 0 failed, 1 skipped"
+  suite 1 "5 passed, 0 failed" "5 passed, 1 failed"
+  suite 1 "5 passed, 2 failed" "5 passed, 2 failed"
+  suite 139 "5 passed, 2 failed" "5 passed, 3 failed"
+  suite 0 "no closing line" "0 passed, 1 failed"
+)"
+finish
