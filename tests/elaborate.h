@@ -49,15 +49,19 @@ static inline bool session_open(Session *session, const char *path, const char *
   return session->model != NULL;
 }
 
-// A file of the given text, opened as a model.
-static inline bool session_open_text(Session *session, const char *text) {
+// A file of the given text, opened as a model; preset: its name or NULL.
+static inline bool session_open_preset(Session *session, const char *text, const char *preset) {
   char path[] = "/tmp/vlmc-test-XXXXXX.vlm";
   int handle = mkstemps(path, 4);
   FILE *file = handle < 0 ? NULL : fdopen(handle, "w");
   if (file) fputs(text, file), fclose(file);
-  bool good = session_open(session, path, NULL, NULL, 0);
+  bool good = session_open(session, path, preset, NULL, 0);
   unlink(path);
   return good;
+}
+
+static inline bool session_open_text(Session *session, const char *text) {
+  return session_open_preset(session, text, NULL);
 }
 
 static inline void session_close(Session *session) {
@@ -83,14 +87,12 @@ static inline double *run_fill(Arena *arena, int64_t count, uint32_t *state) {
   return data;
 }
 
-// The function's graph with inputs filled: floats uniform in [-1, 1), whole numbers in [0, range).
-static inline bool run_open(Run *run, const char *text, const char *function, int batch, int time,
-                            int range) {
-  *run = (Run){0};
+// The graph of a function of run->session's model, with inputs filled: floats uniform in [-1, 1), whole
+// numbers in [0, range).
+static inline bool run_begin(Run *run, const char *function, int batch, int time, int range) {
   uint32_t state = 7;
-  bool good = session_open_text(&run->session, text);
-  if (good) run->graph = model_graph(run->session.model, function);
-  CHECK(run->graph, "%s\n%s", text, session_said(&run->session));
+  run->graph = model_graph(run->session.model, function);
+  CHECK(run->graph, "%s: %s", function, session_said(&run->session));
   if (!run->graph) return false;
   Text reason = {0};
   CHECK(graph_verify(run->graph, &reason), "%s", text_string(&reason));
@@ -110,6 +112,14 @@ static inline bool run_open(Run *run, const char *text, const char *function, in
       tensor->data[j] = floor((tensor->data[j] + 1) / 2 * range);
   }
   return true;
+}
+
+static inline bool run_open(Run *run, const char *text, const char *function, int batch, int time,
+                            int range) {
+  *run = (Run){0};
+  bool good = session_open_text(&run->session, text);
+  CHECK(good, "%s\n%s", text, session_said(&run->session));
+  return good && run_begin(run, function, batch, time, range);
 }
 
 static inline double *run_input(Run *run, const char *name) {
