@@ -263,11 +263,8 @@ static void test_refusals(Folder *folder) {
 
 int main(void) {
   static const char *const files[] = {"tokenizers/ggml-vocab-llama-spm.gguf",
-                                      "tokenizers/llama2_tokenizer.bin",
-                                      "stories260K/tok512.bin",
-                                      "stories260K/tok512.model",
-                                      "tokenizers/ggml-vocab-starcoder.gguf",
-                                      "tokenizers/gpt2_vocab.json"};
+                                      "tokenizers/llama2_tokenizer.bin", "stories260K/tok512.bin",
+                                      "tokenizers/ggml-vocab-starcoder.gguf", "tokenizers/gpt2_vocab.json"};
   Folder folder = {arena_new(), check_data(), "/tmp/vlmc-test-XXXXXX"};
   json_t *golden = json_load_file("tests/parity/tokenization.json", 0, NULL);
   int handle = mkstemp(folder.path);
