@@ -1,8 +1,7 @@
 // The thread block of a GPU, on the CPU: what CUDA C text means when it is compiled as C++ after this header.
 //
 //   g++ -fsanitize=thread -c -include tests/cuda_simulator.h -x c++ kernels.cu        (and linked without it)
-//   SIMULATE(kernel_name)      defines  simulate_kernel_name(blocks, threads, buffers, count, sizes, report,
-//   size)
+//   SIMULATE(kernel_name)   defines simulate_kernel_name(blocks, threads, buffers, count, sizes, report, size)
 //
 // Each thread is a fiber; the order in which they run is fixed. The compiler's thread sanitizer puts a call
 // at every access to memory; those calls end here, not in its library, so that every access of the text,
@@ -10,7 +9,7 @@
 //   - one outside of all buffers, or a write to a buffer that is only read, is reported with its distance;
 //   - an access of four elements that is not aligned to its size is reported;
 //   - two threads that meet at one word of shared memory, or of a buffer, one of them writing, with no
-//   barrier between;
+//     barrier between;
 //   - a barrier or shuffle that some of its threads never reach.
 // Shared memory starts every block as NaN. Reports name the kernel's block and thread.
 #ifndef VLMC_TESTS_CUDA_SIMULATOR_H

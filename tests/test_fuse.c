@@ -155,8 +155,7 @@ static void test_parts(void) {
 // ---- whole models, with all extents made small. Counts for L blocks, E of them encoders:
 //   forward   9 a block, and the embedding where it is no row's
 //   training  21 more a block: back through the products (two each), columns for the biases and norms'
-//   weights,
-//             rows for the norms and shares, one map that puts the gradients of q, k and v side by side; for
+//             weights, rows for the norms and shares, one map that puts the gradients of q, k and v side by side; for
 //             each parameter the sum of its squares (two for a matrix) and its step
 
 #define SMALL_TEXT "vocab=7", "context=9", "width=8", "depth=2", "heads=2"

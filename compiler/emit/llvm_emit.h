@@ -1,9 +1,7 @@
 // Internal header of the LLVM backend: kernels to already vectorised IR, IR to objects, objects to code.
 //
-//   kernel -> llvm_prepare.c   reductions over axes of one extent share that axis, so that equal terms are
-//   one
-//          -> llvm_map.c llvm_row.c llvm_scatter.c llvm_dot.c   loops of one anchor each, which
-//          ask
+//   kernel -> llvm_prepare.c   reductions over axes of one extent share that axis, so that equal terms are one
+//          -> llvm_map.c llvm_row.c llvm_scatter.c llvm_dot.c   loops of one anchor each, which ask
 //             llvm_expression.c for values: leaves, loads, index arithmetic
 //             llvm_index.c llvm_memory.c for whole numbers and for loads and stores
 //             llvm_reduce.c     for sums, maxima and contractions met inside of an expression

@@ -100,17 +100,14 @@ typedef struct Store {
 // right.
 //
 // MAP      Stores over the same axes, no reduction. Axes stand in row-major order of the first store, so that
-// the
-//          last is its contiguous one. Shifted, strided and guarded loads (slices, pads, concatenations).
+//          the last is its contiguous one. Shifted, strided and guarded loads (slices, pads, concatenations).
 // ROW      Reductions bind the fastest axes of what they read; their free axes are the rows. Stores run over
-// the
-//          rows (statistics) or over rows and inner axes (normalised rows, their axes are no bound ones but
-//          of the same extents). Reductions depend on each other: softmax binds j2 for the largest and j3 for
-//          the sum of exponentials that hold it, and stores over j. No rows at all: a sum over everything.
+//          the rows (statistics) or over rows and inner axes (normalised rows, their axes are no bound ones
+//          but of the same extents). Reductions depend on each other: softmax binds j2 for the largest and j3
+//          for the sum of exponentials that hold it, and stores over j. No rows at all: a sum over everything.
 // COLUMN   Reductions bind slow axes and keep the fastest; all stores run over the kept axes.
 // DOT      Exactly one DOT. Its operands are loads under views, casts and a little cheap arithmetic (they are
-// read
-//          several times, or packed once per block). All stores run over batch, rows and columns of the
+//          read several times, or packed once per block). All stores run over batch, rows and columns of the
 //          result, their values elementwise in it and in further loads: bias, activation, residual, scale,
 //          mask.
 // SCATTER  One STORE_ADD; the value may be any elementwise expression.

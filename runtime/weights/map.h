@@ -2,8 +2,7 @@
 // block of the model file; the runtime loads (load.c) and saves (save.c) published tensors by it. Plain data;
 // all memory belongs to whoever filled it.
 //
-//   for v in bounds: parameter[ours(v)] = tensor[theirs(v)]        per row; both sides affine per axis, one
-//   to one
+//   for v in bounds: parameter[ours(v)] = tensor[theirs(v)]   per row; both sides affine per axis, one to one
 #ifndef VLMC_RUNTIME_WEIGHTS_MAP_H
 #define VLMC_RUNTIME_WEIGHTS_MAP_H
 

@@ -1,5 +1,5 @@
 // The memory that a training step takes, beside what --emit=memory says of it. Input: MODEL PRESET STAGE;
-// output: one line,
+// output: one line, as here:
 //
 //   name  ours  said  ratio  reach  ok|short     (tab-separated; MiB; ratio: the smaller by the larger)
 //

@@ -9,8 +9,8 @@
 //   - a value computed from data that is wanted whole is computed for the new positions and put into a cache;
 //   - what follows from indices and parameters alone (masks, angles) is computed again for all positions;
 //   - views that move positions (a shift by one) are built whole, and the part is cut out;
-//   - the last position is cut out of the new ones where they are there anyway, else it is all that is
-//   computed.
+//   - the last position is cut out of the new ones where they are there anyway, else it is all that
+//     is computed.
 //
 // causal.c proves that no position depends on a later one.
 #include "compiler/graph/passes/causal.h"

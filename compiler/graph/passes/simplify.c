@@ -2,8 +2,7 @@
 // against the rules of its operation; a rule answers with a node of fewer or smaller operations, so this
 // ends.
 //   elementwise  of numbers: the number; x+0, x-0, x*1, x/1, x^1, not not x, -(-x), x+(-y), c and true,
-//   select of a
-//                constant; of operands that all repeat the same axes: computed once, then repeated
+//                select of a constant; of operands that all repeat the same axes: computed once, then repeated
 //   cast         of a cast that lost nothing
 //   arrange      of arrange: one; in order: nothing
 //   split, merge back again: nothing. slice of everything: nothing; of slice: one

@@ -4,8 +4,7 @@
 //
 //   bf16   W[r.., i] = v[r.., i]                                       v: bf16
 //   q8_0   W[r.., k*32 + i] = (v[r.., k, i] - 128) * s[r.., k]         v: u8, s: f16
-//   q4_0   W[r.., k*32 + h*16 + i] = (n - 8) * s[r.., k]               n: low (h = 0) or high half of v[r..,
-//   k, i]
+//   q4_0   W[r.., k*32 + h*16 + i] = (n - 8) * s[r.., k]   n: low (h = 0) or high half of v[r.., k, i]
 //
 // The last axis of W on the left may be several of W's axes in one.
 #include "compiler/graph/passes/passes.h"
