@@ -18,7 +18,7 @@ typedef struct Row {
   double bytes, flops;
 } Row;
 
-static void print_row(const Unit *unit, const Row *row, const Code *code, bool cuda, Text *text) {
+static void print_row(const Row *row, const Code *code, bool cuda, Text *text) {
   char name[44];
   snprintf(name, sizeof name, "%.*s%s", strlen(code->name) > 40 ? 37 : 40, code->name,
            strlen(code->name) > 40 ? "..." : "");
@@ -28,7 +28,6 @@ static void print_row(const Unit *unit, const Row *row, const Code *code, bool c
   print_amount(text, row->flops, "FLOP");
   if (cuda) text_print(text, "  %4d %6d %6d", code->registers, code->shared_bytes, code->spill_bytes);
   text_print(text, "  %s\n", row->first->lines);
-  (void)unit;
 }
 
 void kernel_table(const Unit *unit, Text *text) {
@@ -46,7 +45,7 @@ void kernel_table(const Unit *unit, Text *text) {
       row.calls++, row.bytes += launch->bytes, row.flops += launch->flops;
     }
     if (!row.first) continue;
-    print_row(unit, &row, &program->codes[i], cuda, text);
+    print_row(&row, &program->codes[i], cuda, text);
     bytes += row.bytes, flops += row.flops;
   }
   text_print(text, "%-40s %5d  %-8s", "total", program->launch_count, "");

@@ -266,7 +266,6 @@ bool trainer_run(const TrainerOptions *options, TrainerResult *result, Failure *
   bool good = open_run(&trainer, failure) && loop(&trainer, failure);
   result->progress = trainer.progress;
   result->stopped = trainer.progress.step < trainer.progress.total;
-  result->last_loss = trainer.loss;
   result->bad_pictures =
       trainer.loader ? loader_bad_pictures(trainer.loader, report_bad_picture, options->progress) : 0;
   result->session = trainer.session;

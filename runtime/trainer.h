@@ -34,7 +34,6 @@ typedef struct TrainerResult {
   Progress progress;
   bool stopped; // by the signal
   size_t bad_pictures;
-  double last_loss;
   Session *session; // still open, for its profile; the caller closes it
 } TrainerResult;
 

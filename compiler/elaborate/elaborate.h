@@ -52,7 +52,5 @@ size_t model_stage_names(const Model *model, const char *const **names);
 const Template *model_template(Model *model);
 const Preprocess *model_preprocess(Model *model);
 const char *model_name(const Model *model);
-// The configuration value at a path ("lm.context", "vision.image"); false: none, or not a number.
-bool model_number(Model *model, const char *path, double *value);
 
 #endif

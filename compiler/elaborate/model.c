@@ -283,25 +283,6 @@ bool model_has(const Model *model, const char *function) {
   return found && found->kind == VALUE_FUNCTION;
 }
 
-bool model_number(Model *model, const char *path, double *value) {
-  Scope *scope = model->root->scope;
-  for (;;) {
-    size_t length = strcspn(path, ".");
-    const Value *found = NULL;
-    for (size_t i = 0; i < scope->count; i++)
-      if (strlen(scope->bindings[i].name) == length && !strncmp(scope->bindings[i].name, path, length))
-        found = &scope->bindings[i].value;
-    if (!found) return false;
-    if (!path[length]) {
-      *value = found->number;
-      return found->kind == VALUE_NUMBER || found->kind == VALUE_BOOL;
-    }
-    if (found->kind != VALUE_INSTANCE) return false;
-    scope = found->instance->scope;
-    path += length + 1;
-  }
-}
-
 // ---- graphs -------------------------------------------------------------------------------------
 
 // A parameter without axes takes those of the same name in `forward`: loss(picture, ids) repeats nothing.

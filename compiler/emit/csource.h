@@ -78,7 +78,8 @@ void csource_stores(CSource *c, uint32_t group);
 
 // The header comment: model lines, shapes, FLOPs, bytes, then `schedule` where given.
 void csource_comment(CSource *c, const EmitOptions *options, const char *schedule, Text *out);
-void csource_parameters(CSource *c, Text *out); // the parameter list of the function
+void csource_parameters(CSource *c, Text *out);             // the parameter list of the function
+bool csource_calls(const char *text, const char *function); // by name, anywhere in the text
 // The helper functions that `body` calls, in the language's spelling.
 void csource_helpers(const char *body, bool cuda, Text *out);
 

@@ -178,7 +178,7 @@ static const Helper helpers[] = {
 };
 enum { HELPER_COUNT = sizeof helpers / sizeof *helpers };
 
-static bool calls(const char *text, const char *name) {
+bool csource_calls(const char *text, const char *name) {
   size_t length = strlen(name);
   for (const char *at = text; (at = strstr(at, name)); at += length)
     if (at[length] == '(') return true;
@@ -188,9 +188,9 @@ static bool calls(const char *text, const char *name) {
 void csource_helpers(const char *body, bool cuda, Text *out) {
   bool needed[HELPER_COUNT] = {false};
   for (int i = HELPER_COUNT; i-- > 0;) {
-    needed[i] = calls(body, helpers[i].name);
+    needed[i] = csource_calls(body, helpers[i].name);
     for (int k = i + 1; k < HELPER_COUNT; k++)
-      needed[i] = needed[i] || (needed[k] && calls(helpers[k].text, helpers[i].name));
+      needed[i] = needed[i] || (needed[k] && csource_calls(helpers[k].text, helpers[i].name));
   }
   bool any = false;
   for (int i = 0; i < HELPER_COUNT; i++) {

@@ -159,20 +159,13 @@ static const Helper helpers[] = {
 };
 enum { HELPER_COUNT = sizeof helpers / sizeof *helpers };
 
-static bool calls(const char *text, const char *name) {
-  size_t length = strlen(name);
-  for (const char *at = text; (at = strstr(at, name)); at += length)
-    if (at[length] == '(') return true;
-  return false;
-}
-
 void cuda_helpers(const char *functions, Text *out) {
   bool needed[HELPER_COUNT];
   Text own = {0}, all = {0};
   for (int i = HELPER_COUNT; i-- > 0;) {
-    needed[i] = calls(functions, helpers[i].name);
+    needed[i] = csource_calls(functions, helpers[i].name);
     for (int k = i + 1; k < HELPER_COUNT; k++)
-      needed[i] = needed[i] || (needed[k] && calls(helpers[k].text, helpers[i].name));
+      needed[i] = needed[i] || (needed[k] && csource_calls(helpers[k].text, helpers[i].name));
   }
   needed[0] = needed[0] || needed[1]; // the types of four elements
   for (int i = 0; i < HELPER_COUNT; i++)

@@ -8,10 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifndef LIBDIR
-#define LIBDIR "/usr/local/lib/vlmc"
-#endif
-
 // Where the library may lie, relative to the running program: in the build folder, in that of the tests, and
 // as `make install` puts it.
 static const char *const places[] = {"/vlmc-llvm.so", "/../vlmc-llvm.so", "/../lib/vlmc/vlmc-llvm.so"};
@@ -25,27 +21,31 @@ static bool program_folder(char *folder, size_t size) {
   return slash != NULL;
 }
 
-static void *open_first(char *path, size_t size) {
-  char folder[2048];
-  bool known = program_folder(folder, sizeof folder);
-  for (size_t i = 0; known && i < sizeof places / sizeof *places; i++) {
-    snprintf(path, size, "%s%s", folder, places[i]);
+// NULL: none of them is there; dlerror says what is wrong with the one that is.
+static void *open_first(const char *folder) {
+  char path[4096];
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+    snprintf(path, sizeof path, "%s%s", folder, places[i]);
     if (!access(path, F_OK)) return dlopen(path, RTLD_NOW | RTLD_LOCAL);
   }
-  snprintf(path, size, "%s/vlmc-llvm.so", LIBDIR);
-  return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  return NULL;
 }
 
 static const Emitter *find_llvm(Failure *failure) {
-  char path[4096];
-  void *library = open_first(path, sizeof path);
+  char folder[2048] = "";
+  dlerror(); // of others
+  void *library = program_folder(folder, sizeof folder) ? open_first(folder) : NULL;
   const Emitter *emitter = library ? dlsym(library, "emitter_llvm") : NULL;
   if (emitter) return emitter;
   const char *reason = dlerror();
+  char nowhere[2200];
+  snprintf(nowhere, sizeof nowhere, "it is neither beside %s/vlmc nor in ../lib/vlmc", folder);
   fail(failure,
-       "target cpu needs LLVM 19, and %s can not be used: %s\n"
+       "target cpu needs LLVM 19, and vlmc-llvm.so can not be used: %s\n"
        "  on Debian: apt-get install llvm-19-dev, then make (libllvm19 is enough to run what was built)",
-       path, reason ? reason : "it holds no emitter");
+       reason    ? reason
+       : library ? "it holds no emitter"
+                 : nowhere);
   return NULL;
 }
 

@@ -24,7 +24,7 @@ typedef struct Emitter {
 } Emitter;
 
 // emit.c: NULL and a message naming what to install where the target can not be had on this machine.
-// "cpu" opens vlmc-llvm.so (beside the binary or in LIBDIR) with dlopen and takes its symbol `emitter_llvm`.
+// "cpu" opens vlmc-llvm.so (beside the binary or in ../lib/vlmc) with dlopen and takes its symbol `emitter_llvm`.
 const Emitter *emit_find(const char *target, Failure *failure);
 
 extern const Emitter emitter_ref;  // ref.c: wraps kernel/interpret.c
