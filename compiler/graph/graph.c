@@ -204,6 +204,13 @@ NodeId graph_copy_node(Graph *to, const Graph *from, NodeId node, const NodeId *
   return copy;
 }
 
+void graph_copy_outputs(Graph *to, const Graph *from, const NodeId *renamed) {
+  for (size_t i = 0; i < from->output_count; i++)
+    graph_output(to, from->outputs[i].name, renamed[from->outputs[i].node], from->outputs[i].update);
+  to->span = (Span){0};
+  to->origin = 0;
+}
+
 // ---- builders: sources --------------------------------------------------------------------------
 
 NodeId graph_constant(Graph *graph, double value, DType dtype) {

@@ -113,16 +113,16 @@ typedef struct Input {
   const char *name; // "lm.blocks.0.attn.qkv.weight", "ids", "rate", "token:<image>"
   NodeId node;
   InputRole role;
-  bool trained;     // INPUT_PARAM: gets a gradient
-  Packing packing;  // INPUT_PARAM: its parts are read in its place; itself it only says what is to be loaded
-  Initial initial;  // INPUT_PARAM
+  bool trained;    // INPUT_PARAM: gets a gradient
+  Packing packing; // INPUT_PARAM: its parts are read in its place; itself it only says what is to be loaded
+  Initial initial; // INPUT_PARAM
 } Input;
 
 // A result handed to the caller, or the next value of a state or parameter (written into it in place).
 typedef struct Output {
   const char *name; // result's name, or the input's name it replaces
   NodeId node;
-  bool update;      // replaces the input of the same name
+  bool update; // replaces the input of the same name
 } Output;
 
 typedef struct Graph {
@@ -147,7 +147,8 @@ typedef struct Graph {
 // identity arrange, empty reduction) return the input.
 
 Graph *graph_new(Arena *arena, const char *name);
-Graph *graph_new_like(const Graph *graph); // no nodes yet; same arena, name, origins and streams: what a pass fills
+Graph *
+graph_new_like(const Graph *graph); // no nodes yet; same arena, name, origins and streams: what a pass fills
 NodeId graph_input(Graph *graph, const char *name, InputRole role, Type type);
 void graph_output(Graph *graph, const char *name, NodeId node, bool update);
 const Type *graph_type(const Graph *graph, NodeId node);
@@ -161,7 +162,8 @@ NodeId graph_constant(Graph *graph, double value, DType dtype);
 NodeId graph_size(Graph *graph, Extent extent, DType dtype);
 NodeId graph_iota(Graph *graph, Axis axis, Extent start, DType dtype);
 NodeId graph_unary(Graph *graph, Op op, NodeId x);
-NodeId graph_binary(Graph *graph, Op op, NodeId x, NodeId y); // a rank-0 operand is spread to the other's type
+NodeId graph_binary(Graph *graph, Op op, NodeId x,
+                    NodeId y); // a rank-0 operand is spread to the other's type
 NodeId graph_select(Graph *graph, NodeId condition, NodeId x, NodeId y);
 NodeId graph_cast(Graph *graph, NodeId x, DType dtype);
 // Axes of the result and, for each, the axis of x it comes from or -1: every axis of x appears once.
@@ -188,9 +190,11 @@ Graph *graph_clone(const Graph *graph);
 // The same node with its operands renamed, in another graph; used by every pass that rebuilds. An input is
 // registered there, too. The type is inferred anew, labels, span and origin are kept.
 NodeId graph_copy_node(Graph *to, const Graph *from, NodeId node, const NodeId *inputs);
+// What a pass ends with: the outputs of `from`, of the nodes that they have become; no span or origin is open.
+void graph_copy_outputs(Graph *to, const Graph *from, const NodeId *renamed);
 // Labels that stay unique within a type: "T", "T'", "T''".
 void type_make_labels_unique(Arena *arena, Type *type);
-bool type_equal(const Type *a, const Type *b);          // dtype and extents; labels may differ
+bool type_equal(const Type *a, const Type *b); // dtype and extents; labels may differ
 int64_t type_elements(const Type *type, const int64_t symbols[SYMBOL_COUNT]);
 // The type of a part of a packed weight: its leading axes, then blocks, then a block's values. False: it has
 // no such part, since no number of its last axes holds whole blocks, or it would have too many axes.
@@ -218,8 +222,8 @@ typedef struct Tensor {
 } Tensor;
 // inputs: one per Graph.inputs; outputs: one per Graph.outputs, memory from `arena`.
 // Only for small graphs: tests, gradient checks, folding of constants.
-void graph_evaluate(const Graph *graph, Arena *arena, const int64_t symbols[SYMBOL_COUNT], const Tensor *inputs,
-                    Tensor *outputs);
+void graph_evaluate(const Graph *graph, Arena *arena, const int64_t symbols[SYMBOL_COUNT],
+                    const Tensor *inputs, Tensor *outputs);
 // One element of an elementwise operation; dtype: of the result, which tells whole from real division.
 double evaluate_element(Op op, DType dtype, double x, double y, double z);
 

@@ -218,21 +218,26 @@ static ExprId element_window(ElementContext *context, NodeId id, const ExprId *i
   return guarded(context, node->in[0], from, inside(context, at, type->axes[axis].extent));
 }
 
+// The index moved along the node's axis by its start: to where it lies in the whole (SCALAR_ADD) or the piece.
+static void shifted_index(ElementContext *context, const Node *node, const ExprId *index, ScalarOp to,
+                          ExprId from[MAX_RANK]) {
+  int axis = node->attributes.axis;
+  for (int i = 0; i < MAX_RANK; i++) from[i] = i < node->type.rank ? index[i] : 0;
+  from[axis] = binary(context, to, index[axis], extent_number(context, node->attributes.start));
+}
+
 static ExprId element_slice(ElementContext *context, NodeId id, const ExprId *index) {
   const Node *node = node_at(context, id);
-  ExprId from[MAX_RANK] = {0};
-  for (int i = 0; i < node->type.rank; i++) from[i] = index[i];
-  int axis = node->attributes.axis;
-  from[axis] = binary(context, SCALAR_ADD, index[axis], extent_number(context, node->attributes.start));
+  ExprId from[MAX_RANK];
+  shifted_index(context, node, index, SCALAR_ADD, from);
   return element(context, node->in[0], from);
 }
 
 static ExprId element_pad(ElementContext *context, NodeId id, const ExprId *index) {
   const Node *node = node_at(context, id);
+  ExprId from[MAX_RANK];
   int axis = node->attributes.axis;
-  ExprId from[MAX_RANK] = {0};
-  for (int i = 0; i < node->type.rank; i++) from[i] = index[i];
-  from[axis] = binary(context, SCALAR_SUB, index[axis], extent_number(context, node->attributes.start));
+  shifted_index(context, node, index, SCALAR_SUB, from);
   return guarded(context, node->in[0], from,
                  inside(context, from[axis], operand_type(context, id, 0)->axes[axis].extent));
 }
@@ -429,10 +434,9 @@ static ExprId element_scatter(ElementContext *context, NodeId id, const ExprId *
 // As a value; where it overwrites its state in place, lower.c stores the new part alone.
 static ExprId element_update(ElementContext *context, NodeId id, const ExprId *index) {
   const Node *node = node_at(context, id);
+  ExprId from[MAX_RANK];
   int axis = node->attributes.axis;
-  ExprId from[MAX_RANK] = {0};
-  for (int i = 0; i < node->type.rank; i++) from[i] = index[i];
-  from[axis] = binary(context, SCALAR_SUB, index[axis], extent_number(context, node->attributes.start));
+  shifted_index(context, node, index, SCALAR_SUB, from);
   ExprId condition = inside(context, from[axis], operand_type(context, id, 1)->axes[axis].extent);
   return choose(context, condition, node->in[1], from, node->in[0], index);
 }

@@ -78,8 +78,7 @@ Graph *cse(Graph *graph) {
     renamed[id] = slot && *slot ? *slot : graph_copy_node(result, graph, id, node.in);
     if (slot) *slot = renamed[id];
   }
-  for (size_t i = 0; i < graph->output_count; i++)
-    graph_output(result, graph->outputs[i].name, renamed[graph->outputs[i].node], graph->outputs[i].update);
+  graph_copy_outputs(result, graph, renamed);
   arena_free(scratch);
   return result;
 }

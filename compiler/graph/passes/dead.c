@@ -34,8 +34,7 @@ Graph *dead(Graph *graph) {
     for (int i = 0; i < MAX_INPUTS; i++) inputs[i] = renamed[graph->nodes[id].in[i]];
     if (needed[id]) renamed[id] = graph_copy_node(result, graph, id, inputs);
   }
-  for (size_t i = 0; i < graph->output_count; i++)
-    graph_output(result, graph->outputs[i].name, renamed[graph->outputs[i].node], graph->outputs[i].update);
+  graph_copy_outputs(result, graph, renamed);
   arena_free(scratch);
   return result;
 }

@@ -393,10 +393,7 @@ Graph *simplify(Graph *graph) {
     renamed[id] = node->op == OP_INPUT ? graph_copy_node(result, graph, id, in)
                                        : make(result, node->op, in, node->attributes, &node->type);
   }
-  for (size_t i = 0; i < graph->output_count; i++)
-    graph_output(result, graph->outputs[i].name, renamed[graph->outputs[i].node], graph->outputs[i].update);
-  result->span = (Span){0};
-  result->origin = 0;
+  graph_copy_outputs(result, graph, renamed);
   arena_free(scratch);
   return result;
 }

@@ -36,10 +36,7 @@ Graph *specialise(Graph *graph, const int64_t symbols[SYMBOL_COUNT]) {
     for (int i = 0; i < MAX_INPUTS; i++) inputs[i] = renamed[graph->nodes[id].in[i]];
     renamed[id] = copy(result, graph, id, inputs, symbols);
   }
-  for (size_t i = 0; i < graph->output_count; i++)
-    graph_output(result, graph->outputs[i].name, renamed[graph->outputs[i].node], graph->outputs[i].update);
-  result->span = (Span){0};
-  result->origin = 0;
+  graph_copy_outputs(result, graph, renamed);
   arena_free(scratch);
   return result;
 }

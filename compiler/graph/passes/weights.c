@@ -132,10 +132,7 @@ Graph *weights(Graph *graph, const Graph *source, Packing packing) {
     if (weight && !input->packing && !input->trained) renamed[id] = pack(result, graph, input, packing);
     if (!renamed[id]) renamed[id] = graph_copy_node(result, graph, id, inputs);
   }
-  for (size_t i = 0; i < graph->output_count; i++)
-    graph_output(result, graph->outputs[i].name, renamed[graph->outputs[i].node], graph->outputs[i].update);
-  result->span = (Span){0};
-  result->origin = 0;
+  graph_copy_outputs(result, graph, renamed);
   arena_free(scratch);
   return result;
 }
