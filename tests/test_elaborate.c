@@ -286,6 +286,26 @@ static void test_template_preset(void) {
   }
 }
 
+// What a published model is told where nobody says otherwise.
+static void test_system_preset(void) {
+  static const struct {
+    const char *preset, *said;
+  } rows[] = {{NULL, "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
+              {"smollm2_360m", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"},
+              {"qwen2_5_1_5b", "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
+              {"qwen3_0_6b", ""},
+              {"minimind2_small", "You are a helpful assistant"},
+              {"tiny", ""}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    Session session;
+    bool good = session_open(&session, "models/llama.vlm", rows[i].preset, NULL, 0);
+    const Template *template = good ? model_template(session.model) : NULL;
+    CHECK(template && !strcmp(template->system_text, rows[i].said), "%s: %s", rows[i].said,
+          template ? template->system_text : session_said(&session));
+    session_close(&session);
+  }
+}
+
 // A word of a setting may come from the configuration.
 static void test_preprocess_word(void) {
   static const Resample wanted[] = {RESAMPLE_BICUBIC, RESAMPLE_BILINEAR};
@@ -350,6 +370,7 @@ int main(void) {
   test_selectors();
   test_recipe();
   test_template_preset();
+  test_system_preset();
   test_preprocess_word();
   test_defines();
   test_library_error();

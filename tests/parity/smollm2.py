@@ -1,4 +1,5 @@
-"""SmolLM2-135M-Instruct, 4-bit GGUF: greedy answers of vlmc and of transformers on the same dequantised weights.
+"""SmolLM2-135M-Instruct, 4-bit GGUF: greedy answers of vlmc and of transformers on the same dequantised weights,
+asked by the model file's template and by the one that the GGUF file holds.
 
   pip install torch transformers accelerate gguf
   sh examples/smolvlm/get-weights.sh FOLDER
@@ -25,13 +26,14 @@ def main(path):
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     different = 0
     for prompt in PROMPTS:
-        text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+        text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
         out = model.generate(ids, max_new_tokens=TOKENS, do_sample=False, repetition_penalty=1.0, eos_token_id=end)
         wanted = tokenizer.decode(out[0, ids.shape[1]:], skip_special_tokens=True)
-        got = subprocess.run(["build/vlmc", "chat", "models/llama.vlm", "--weights", path, "--prompt", prompt,
-                              "--max-tokens", str(TOKENS)], capture_output=True, text=True, check=True).stdout
-        same = got.rstrip("\n") == wanted.rstrip("\n")
+        run = subprocess.run(["build/vlmc", "chat", "models/llama.vlm", "--weights", path, "--prompt", prompt,
+                              "--max-tokens", str(TOKENS)], capture_output=True, text=True, check=True)
+        got = run.stdout
+        same = got.rstrip("\n") == wanted.rstrip("\n") and f"[{ids.shape[1]} prompt tokens" in run.stderr
         different += not same
         print("same     " if same else "DIFFERENT", repr(prompt), repr(got if same else (got, wanted)))
     return 1 if different else 0
