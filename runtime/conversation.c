@@ -9,35 +9,12 @@
 struct Conversation {
   const Tokenizer *tokenizer;
   const Template *form;
-  Form begin, system, turn, caption;
+  Forms forms;
   int32_t image;
   int32_t *ends; // [form->end_count]
 };
 
 // ---- the template -------------------------------------------------------------------------------
-
-typedef struct Forms {
-  Form *begin, *system, *turn, *caption;
-} Forms;
-
-static bool parse_forms(Arena *arena, const Template *form, const Spellings *specials, Forms forms,
-                        Failure *failure) {
-  const char *image = form->image_token;
-  const FormRules begin = {.name = "template: begin"};
-  const FormRules system = {.name = "template: system", .system = true, .needs_system = true};
-  const FormRules turn = {.name = "template",
-                          .image = true,
-                          .system = true,
-                          .prompt = true,
-                          .answer = true,
-                          .needs_answer = true};
-  const FormRules caption = {
-      .name = "template of captions", .image = true, .answer = true, .needs_answer = true};
-  return form_parse(arena, form->begin, specials, image, &begin, forms.begin, failure) &&
-         form_parse(arena, form->system, specials, image, &system, forms.system, failure) &&
-         form_parse(arena, form->turn, specials, image, &turn, forms.turn, failure) &&
-         form_parse(arena, form->caption, specials, image, &caption, forms.caption, failure);
-}
 
 int32_t conversation_token(const Tokenizer *tokenizer, const char *text) {
   Ids ids = {0};
@@ -93,25 +70,14 @@ static Spellings special_spellings(const Tokenizer *tokenizer, Arena *arena) {
   return spellings;
 }
 
-static bool check_pictures(const Template *template, const Form *form, const char *name, Failure *failure) {
-  return template->image_tokens <= 0 || !form->count || form->seen[PART_IMAGE] ||
-         fail(failure, "%s: the model reads pictures, but it has no %s", name, template->image_token);
-}
-
 bool conversation_new(Arena *arena, const Tokenizer *tokenizer, const Template *form, Conversation **out,
                       Failure *failure) {
   Conversation *conversation = ARENA_NEW(arena, Conversation);
   *conversation = (Conversation){.tokenizer = tokenizer, .form = form, .image = -1};
   *out = conversation;
   if (!find_specials(conversation, arena, failure)) return false;
-  if (!form->turn && !form->caption) return fail(failure, "template: it has neither a turn nor a caption");
   Spellings specials = special_spellings(tokenizer, arena);
-  Forms forms = {&conversation->begin, &conversation->system, &conversation->turn, &conversation->caption};
-  if (!parse_forms(arena, form, &specials, forms, failure)) return false;
-  if (conversation->turn.seen[PART_SYSTEM] && !form->system)
-    return fail(failure, "template: a turn has {system}, but no `system` says how it reads");
-  return check_pictures(form, &conversation->turn, "template", failure) &&
-         check_pictures(form, &conversation->caption, "template of captions", failure);
+  return forms_parse(arena, form, &specials, &conversation->forms, NULL, failure);
 }
 
 // ---- writing ------------------------------------------------------------------------------------
@@ -218,7 +184,7 @@ static void write_form(Writing *writing, const Form *form) {
 }
 
 static void write_system(Writing *writing, bool first) {
-  if (first && writing->system) write_form(writing, &writing->conversation->system);
+  if (first && writing->system) write_form(writing, &writing->conversation->forms.system);
 }
 
 // A turn or a caption; not `whole`: up to where its answer would begin.
@@ -238,7 +204,7 @@ static Writing writing_begin(const Conversation *conversation, const char *syste
   Writing writing = {.conversation = conversation, .arena = arena, .most = SIZE_MAX};
   if (!system) system = conversation->form->system_text;
   if (conversation->form->system && system && *system) writing.system = system;
-  write_form(&writing, &conversation->begin);
+  write_form(&writing, &conversation->forms.begin);
   return writing;
 }
 
@@ -275,7 +241,7 @@ static void write_text(Writing *writing, const char *text) {
 
 bool conversation_encode(const Conversation *conversation, const Row *row, const char *place, size_t length,
                          Arena *arena, Sample *sample, Failure *failure) {
-  const Form *form = row->caption ? &conversation->caption : &conversation->turn;
+  const Form *form = row->caption ? &conversation->forms.caption : &conversation->forms.turn;
   if (!row->text && !form->count)
     return fail(failure, "%s: the row has %s, but the model's template says nothing of how one reads", place,
                 row->caption ? "a caption" : "turns");
@@ -306,14 +272,14 @@ void conversation_prompt(const Conversation *conversation, const char *system, c
                          int turn_count, Ids *ids) {
   Writing writing = writing_begin(conversation, system, NULL);
   for (int i = 0; i < turn_count; i++)
-    write_turn(&writing, &conversation->turn, &turns[i], i == 0, i + 1 < turn_count);
+    write_turn(&writing, &conversation->forms.turn, &turns[i], i == 0, i + 1 < turn_count);
   give_ids(&writing, ids);
 }
 
 void conversation_caption_prompt(const Conversation *conversation, Ids *ids) {
   static const Turn none = {"", "", 1};
   Writing writing = writing_begin(conversation, NULL, NULL);
-  write_turn(&writing, &conversation->caption, &none, false, false);
+  write_turn(&writing, &conversation->forms.caption, &none, false, false);
   give_ids(&writing, ids);
 }
 
@@ -324,14 +290,14 @@ static size_t find_answer(const Form *form) {
 }
 
 size_t conversation_blanks(const Conversation *conversation, const char *generated) {
-  const Form *form = &conversation->turn;
+  const Form *form = &conversation->forms.turn;
   size_t answer = find_answer(form), blanks = 0;
   while (answer < form->count && blanks < form->parts[answer].length && generated[blanks] == ' ') blanks++;
   return blanks;
 }
 
 const char *conversation_answer(const Conversation *conversation, const char *generated, Arena *arena) {
-  const Form *form = &conversation->turn;
+  const Form *form = &conversation->forms.turn;
   size_t after = find_answer(form) + 1;
   generated += conversation_blanks(conversation, generated);
   size_t length = strlen(generated);
@@ -373,17 +339,18 @@ static void add_form_texts(const Form *form, const char *system, const Turn *tur
 void conversation_add_texts(const Template *form, const Row *row, TokenizerTrainer *trainer) {
   Arena *arena = arena_new();
   Spellings specials = {0};
-  Form begin, system, turn, caption;
+  Forms forms;
   Failure failure; // a wrong form is reported when it is used
   for (size_t i = 0; i < form->special_count; i++)
     spellings_add(arena, &specials, form->specials[i], strlen(form->specials[i]));
   Turn whole = {"", row->caption, 0}, none = {"", "", 0};
   const char *said = row->system ? row->system : form->system_text;
-  bool good = parse_forms(arena, form, &specials, (Forms){&begin, &system, &turn, &caption}, &failure);
+  bool good = forms_parse(arena, form, &specials, &forms, NULL, &failure);
   if (row->text) tokenizer_trainer_add(trainer, row->text, strlen(row->text));
-  if (good && row->caption) add_form_texts(&caption, NULL, &whole, trainer);
-  if (good && row->turn_count && said && *said) add_form_texts(&system, said, &none, trainer);
-  for (int i = 0; good && i < row->turn_count; i++) add_form_texts(&turn, NULL, &row->turns[i], trainer);
+  if (good && row->caption) add_form_texts(&forms.caption, NULL, &whole, trainer);
+  if (good && row->turn_count && said && *said) add_form_texts(&forms.system, said, &none, trainer);
+  for (int i = 0; good && i < row->turn_count; i++)
+    add_form_texts(&forms.turn, NULL, &row->turns[i], trainer);
   arena_free(arena);
 }
 
@@ -394,7 +361,7 @@ bool conversation_ends(const Conversation *conversation, int32_t id) {
 }
 
 bool conversation_takes_system(const Conversation *conversation) { return conversation->form->system; }
-bool conversation_has_turns(const Conversation *conversation) { return conversation->turn.count; }
+bool conversation_has_turns(const Conversation *conversation) { return conversation->forms.turn.count; }
 int32_t conversation_image(const Conversation *conversation) { return conversation->image; }
 int32_t conversation_padding(const Conversation *conversation) {
   return conversation->form->end_count ? conversation->ends[0] : 0;

@@ -1,4 +1,4 @@
-// Text of a form -> parts.
+// Texts of a template -> the parts of its forms, checked.
 #include "runtime/form.h"
 
 #include <stdint.h>
@@ -51,6 +51,12 @@ static size_t add_text(Arena *arena, Form *form, const char *text, size_t length
   return blanks;
 }
 
+// How often each part may, and must, stand in a form.
+typedef struct FormRules {
+  const char *name; // for messages
+  bool image, system, prompt, answer, needs_answer, needs_system;
+} FormRules;
+
 static bool check_part(const Form *form, const Part *part, const FormRules *rules, Failure *failure) {
   const bool allowed[PART_KINDS] = {[PART_TEXT] = true,
                                     [PART_SPECIAL] = true,
@@ -68,8 +74,8 @@ static bool check_part(const Form *form, const Part *part, const FormRules *rule
          fail(failure, "%s: \"%.*s\" stands behind {answer}", rules->name, length, part->text);
 }
 
-bool form_parse(Arena *arena, const char *text, const Spellings *specials, const char *image,
-                const FormRules *rules, Form *form, Failure *failure) {
+static bool form_parse(Arena *arena, const char *text, const Spellings *specials, const char *image,
+                       const FormRules *rules, Form *form, FormFault *fault, Failure *failure) {
   *form = (Form){0};
   if (!text) return true;
   const char *done = text, *at = text;
@@ -79,7 +85,10 @@ bool form_parse(Arena *arena, const char *text, const Spellings *specials, const
       at++;
       continue;
     }
-    if (!check_part(form, &part, rules, failure)) return false;
+    if (!check_part(form, &part, rules, failure)) {
+      fault->at = part.text, fault->length = part.length;
+      return false;
+    }
     size_t blanks = add_text(arena, form, done, (size_t)(at - done), part.kind == PART_ANSWER);
     done = at += part.length;
     if (part.kind == PART_IMAGE) { // what separates it from what follows
@@ -97,4 +106,42 @@ bool form_parse(Arena *arena, const char *text, const Spellings *specials, const
     return fail(failure, "%s: it has no {answer}", rules->name);
   return !rules->needs_system || form->seen[PART_SYSTEM] ||
          fail(failure, "%s: it has no {system}", rules->name);
+}
+
+// ---- a template ---------------------------------------------------------------------------------
+
+static const FormRules begin_rules = {.name = "template: begin"};
+static const FormRules system_rules = {.name = "template: system", .system = true, .needs_system = true};
+static const FormRules turn_rules = {
+    .name = "template", .image = true, .system = true, .prompt = true, .answer = true, .needs_answer = true};
+static const FormRules caption_rules = {
+    .name = "template of captions", .image = true, .answer = true, .needs_answer = true};
+
+bool forms_parse(Arena *arena, const Template *template, const Spellings *specials, Forms *forms,
+                 FormFault *fault, Failure *failure) {
+  const struct {
+    const char *setting, *text;
+    const FormRules *rules;
+    Form *form;
+  } list[] = {{"begin", template->begin, &begin_rules, &forms->begin},
+              {"system", template->system, &system_rules, &forms->system},
+              {"turn", template->turn, &turn_rules, &forms->turn},
+              {"caption", template->caption, &caption_rules, &forms->caption}};
+  FormFault unread;
+  if (!fault) fault = &unread;
+  *fault = (FormFault){0};
+  if (!template->turn && !template->caption)
+    return fail(failure, "template: it has neither a turn nor a caption");
+  for (int i = 0; i < 4; i++) {
+    const char *image = template->image_token, *name = list[i].rules->name;
+    fault->setting = list[i].setting;
+    if (!form_parse(arena, list[i].text, specials, image, list[i].rules, list[i].form, fault, failure))
+      return false;
+    bool pictures = template->image_tokens > 0 && list[i].rules->image && list[i].form->count;
+    if (pictures && !list[i].form->seen[PART_IMAGE])
+      return fail(failure, "%s: the model reads pictures, but it has no %s", name, image);
+  }
+  fault->setting = "turn";
+  return !forms->turn.seen[PART_SYSTEM] || template->system ||
+         fail(failure, "template: a turn has {system}, but no `system` says how it reads");
 }

@@ -1,4 +1,4 @@
-// A template's form, "...{prompt}...{answer}...", as a list of parts: what of it is text, what a special
+// A template's forms, "...{prompt}...{answer}...", as lists of parts: what of one is text, what a special
 // token, and where the parts of a conversation stand.
 #ifndef VLMC_RUNTIME_FORM_H
 #define VLMC_RUNTIME_FORM_H
@@ -8,6 +8,7 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/failure.h"
+#include "runtime/recipe.h"
 
 typedef enum PartKind {
   PART_TEXT,
@@ -39,14 +40,20 @@ typedef struct Spellings {
 } Spellings;
 void spellings_add(Arena *arena, Spellings *spellings, const char *text, size_t length);
 
-// How often each part may, and must, stand in a form.
-typedef struct FormRules {
-  const char *name; // for messages
-  bool image, system, prompt, answer, needs_answer, needs_system;
-} FormRules;
+// Those that a template does not have are empty.
+typedef struct Forms {
+  Form begin, system, turn, caption;
+} Forms;
 
-// `text` (NULL: an empty form) has to outlive the form. `image`: the spelling of a picture's place, or NULL.
-bool form_parse(Arena *arena, const char *text, const Spellings *specials, const char *image,
-                const FormRules *rules, Form *form, Failure *failure);
+// Where a template is wrong, for whoever has the model file at hand.
+typedef struct FormFault {
+  const char *setting; // "turn"; NULL: the template as a whole
+  const char *at;      // inside of that setting's text; NULL: all of it
+  size_t length;
+} FormFault;
+
+// The template has to outlive the forms. `fault` may be NULL.
+bool forms_parse(Arena *arena, const Template *template, const Spellings *specials, Forms *forms,
+                 FormFault *fault, Failure *failure);
 
 #endif

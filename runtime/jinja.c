@@ -76,20 +76,13 @@ static void add_beginning(Text *out, const Template *form) {
 }
 
 bool template_jinja(const Template *form, Text *out, Failure *failure) {
-  const FormRules inner = {.name = "template: system", .system = true, .needs_system = true};
-  const FormRules whole = {.name = "template",
-                           .image = true,
-                           .system = true,
-                           .prompt = true,
-                           .answer = true,
-                           .needs_answer = true};
   const Spellings none = {0}; // special tokens are text here
   Arena *arena = arena_new();
-  Form system, turn;
-  bool good = form_parse(arena, form->system, &none, NULL, &inner, &system, failure) &&
-              form_parse(arena, form->turn, &none, form->image_token, &whole, &turn, failure) &&
-              (turn.count || fail(failure, "template: it has no turn"));
+  Forms forms;
+  bool good = forms_parse(arena, form, &none, &forms, NULL, failure) &&
+              (forms.turn.count || fail(failure, "template: it has no turn"));
   if (good) {
+    const Form turn = forms.turn, system = forms.system;
     size_t answer = 0;
     while (turn.parts[answer].kind != PART_ANSWER) answer++;
     add_beginning(out, form);

@@ -1,5 +1,6 @@
 // Stages, template and preprocessing as plain data for the runtime, and which parameters a stage trains.
 #include "compiler/elaborate/value.h"
+#include "runtime/form.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -355,6 +356,34 @@ static void read_template(Elaborator *elaborator, Scope *scope, const Ast *setti
   }
 }
 
+// Where the fault stands in the file: in a text in quotes to the character, else the whole item.
+static Span fault_span(const Elaborator *elaborator, const Ast *item, const FormFault *fault) {
+  Span span = item->span;
+  const char *source = elaborator->diagnostics->sources->list[span.source].text;
+  if (item->kind != AST_STRING || !fault->at) return span;
+  size_t first = (size_t)(fault->at - item->text), end = first + fault->length;
+  uint32_t at = span.begin + 1; // after the quote
+  for (size_t i = 0; i < end; i++) {
+    if (i == first) span.begin = at;
+    at += source[at] == '\\' ? 2 : 1; // an escape is one character
+  }
+  span.end = at;
+  return span;
+}
+
+static void check_forms(Elaborator *elaborator, const Ast *ast, const Template *template) {
+  const Spellings none = {0}; // which tokens are special is not known before there is a tokenizer
+  Forms forms;
+  FormFault fault;
+  Failure failure = {0};
+  if (forms_parse(elaborator->arena, template, &none, &forms, &fault, &failure)) return;
+  Span span = ast->span;
+  for (size_t i = 0; fault.setting && i < ast->count; i++)
+    if (!strcmp(ast->list[i]->text, fault.setting))
+      span = fault_span(elaborator, ast->list[i]->list[0], &fault);
+  error_at(elaborator->diagnostics, span, "%s", failure.message);
+}
+
 const Template *model_template(Model *model) {
   Elaborator *elaborator = &model->elaborator;
   const Ast *ast = find_declaration(model, AST_TEMPLATE, NULL);
@@ -364,6 +393,7 @@ const Template *model_template(Model *model) {
   template->image_token = "<image>";
   for (size_t i = 0; i < ast->count; i++)
     read_template(elaborator, file_scope(model), ast->list[i], template);
+  if (elaborator->diagnostics->errors == errors) check_forms(elaborator, ast, template);
   return elaborator->diagnostics->errors > errors ? NULL : template;
 }
 
