@@ -90,6 +90,25 @@ static bool adopt_run(Job *job) {
   return true;
 }
 
+// `q8` is near enough to q8_0 to be meant.
+static const char *closest_packing(const char *name) {
+  const char *closest = NULL;
+  int least = 3;
+  for (int i = 0; i < PACKING_COUNT; i++) {
+    int changes = text_distance(name, packing_table[i].name, least - 1);
+    if (changes < least) least = changes, closest = packing_table[i].name;
+  }
+  return closest;
+}
+
+static bool read_packing(const Options *options, Packing *packing, Failure *failure) {
+  const char *name = options->weights_dtype;
+  if (!name || options->command == COMMAND_EXPORT || packing_from_name(name, packing)) return true;
+  const char *closest = closest_packing(name);
+  return fail(failure, "--weights-dtype is f32, bf16, q8_0 or q4_0, found `%.40s`%s%s%s", name,
+              closest ? "; did you mean " : "", closest ? closest : "", closest ? "?" : "");
+}
+
 static bool read_dtype(const char *name, DType *dtype, Failure *failure) {
   *dtype = DTYPE_F32;
   if (!name || !strcmp(name, "f32")) return true;
@@ -162,7 +181,9 @@ bool job_open(Job *job, const Options *options) {
                                   .stop_after = options->stop_after,
                                   .dump_after = options->dump_after,
                                   .time_passes = options->time_passes};
-  if (!read_dtype(options->dtype, &job->compile.storage, &job->failure) || !adopt_run(job)) return false;
+  if (!read_dtype(options->dtype, &job->compile.storage, &job->failure) ||
+      !read_packing(options, &job->compile.packing, &job->failure) || !adopt_run(job))
+    return false;
   Text errors = {0};
   job->compiler = compiler_open(&job->compile, &errors);
   fputs(text_string(&errors), stderr);

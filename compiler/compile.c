@@ -149,6 +149,7 @@ static void print_replay(const Unit *unit, Text *text) {
   if (options->stage) text_print(text, " --stage %s", options->stage);
   for (size_t i = 0; i < options->define_count; i++) text_print(text, " -D '%s'", options->defines[i]);
   if (options->storage == DTYPE_BF16) text_print(text, " --dtype bf16");
+  if (options->packing) text_print(text, " --weights-dtype %s", packing_table[options->packing].name);
   if (options->unfused) text_print(text, " --unfused");
   text_print(text, " --program %s --target %s --stop-after=emit --dump-after=all\n",
              program_names[unit->kind == PROGRAM_APPLY ? PROGRAM_TRAIN : unit->kind], options->target);

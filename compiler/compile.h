@@ -33,6 +33,7 @@ typedef struct CompileOptions {
   const char *stage;          // NULL: the file's first
   const char *target;         // "cpu", "cuda", "cuda:sm_80", "ref", "c"
   DType storage;              // DTYPE_F32, or DTYPE_BF16 for activations between kernels
+  Packing packing;            // how weights of contractions are held
   bool unfused;               // every operation a kernel of its own
   int threads;                // to compile with; 0: one per core
   const char *cache;          // folder of compiled code; NULL: none

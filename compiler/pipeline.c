@@ -31,6 +31,12 @@ static bool run_canonical(Unit *unit) {
   return true;
 }
 
+static bool run_weights(Unit *unit) {
+  Packing packing = unit->compiler->options.packing;
+  if (packing) unit->graph = weights(unit->graph, unit->before_backward, packing);
+  return true;
+}
+
 static bool run_precision(Unit *unit) {
   DType storage = unit->compiler->options.storage;
   if (storage != DTYPE_F32) unit->graph = precision(unit->graph, storage);
@@ -66,6 +72,8 @@ static const Pass passes[] = {
     {"gradient", KIND_TRAIN, run_gradient, "gradients towards what the stage trains, and nothing else"},
     {"optimizer", KIND_TRAIN, run_optimizer, "clipping and the update of every trained parameter"},
     // from here on: the graph holds the whole step
+    {"weights", KIND_ALL, run_weights,
+     "under --weights-dtype: weights of contractions in that format, dequantised where they are read"},
     {"precision", KIND_ALL, run_precision, "under --dtype bf16: rounding at named points"},
     {"simplify", KIND_ALL, run_simplify, "fold constants and identities"},
     {"cse", KIND_ALL, run_cse, "one node where several compute the same"},

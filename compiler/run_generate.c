@@ -1,6 +1,7 @@
 // vlmc eval and vlmc chat: both generate from a trained model.
 #include "compiler/commands.h"
 
+#include "compiler/graph/passes/passes.h"
 #include "runtime/chat.h"
 #include "runtime/evaluate.h"
 #include "runtime/files.h"
@@ -10,6 +11,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+static void report_weights(const Job *job, const Unit *unit) {
+  Text report = {0};
+  if (!job->compile.packing || job->options->quiet) return;
+  weights_report(unit->graph, unit->before_backward, job->compile.packing, &report);
+  fputs(text_string(&report), stderr);
+  text_free(&report);
+}
 
 // Weights, tokenizer and the two derived programs.
 static bool open_generator(Job *job, Generator **generator) {
@@ -22,6 +31,7 @@ static bool open_generator(Job *job, Generator **generator) {
   const Program *prefill = compiler_program(job->compiler, PROGRAM_PREFILL);
   const Program *decode = prefill ? compiler_program(job->compiler, PROGRAM_DECODE) : NULL;
   if (!decode) return job_report(job);
+  report_weights(job, compiler_unit(job->compiler, PROGRAM_PREFILL));
   if (!job_open_device(job) || !job_find_tokenizer(job, model_template(model), 0)) return false;
   if (!generator_open(prefill, decode, job->store, job->tokenizer, compiler_capacity(job->compiler),
                       generator, &job->failure))

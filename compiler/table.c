@@ -1,6 +1,8 @@
 // The kernel table: what the program consists of, a row per distinct kernel.
 #include "compiler/compile_internal.h"
 
+#include "compiler/graph/passes/passes.h"
+
 #include <string.h>
 
 static void print_amount(Text *text, double amount, const char *unit) {
@@ -54,4 +56,6 @@ void kernel_table(const Unit *unit, Text *text) {
   print_amount(text, flops, "FLOP");
   text_print(text, "  for B=%lld T=%lld\n", (long long)unit->symbols[SYMBOL_BATCH],
              (long long)unit->symbols[SYMBOL_TIME]);
+  Packing packing = unit->compiler->options.packing;
+  if (packing && unit->graph) weights_report(unit->graph, unit->before_backward, packing, text);
 }

@@ -144,6 +144,11 @@ static bool write_role(const char *path, const TensorStore *store, BufferRole ro
        opened = good;
   for (size_t i = 0; good && i < count; i++) {
     Device *device = store->device;
+    if (sources[i]->packing) {
+      safetensors_abandon(writer);
+      good = fail_internal(failure, "`%s` is packed: what it was is not there to be saved", sources[i]->name);
+      break;
+    }
     void *copy = device->host_memory ? sources[i]->memory : malloc(sources[i]->bytes + 1);
     good = copy || fail(failure, "out of memory while writing `%s`", sources[i]->name);
     if (good && !device->host_memory)
@@ -230,6 +235,7 @@ static bool load_tensor(TensorStore *store, StoreTensor *tensor, const WeightFil
   const WeightTensor *found = weights_find(file, name);
   if (found && shape_fits(tensor, found)) {
     tensor->loaded = true;
+    if (tensor->packing) return store_write(store, tensor, found->data, failure);
     return store->device->upload(store->device, tensor->memory, found->data, tensor->bytes, failure);
   }
   text_print(misfits, "\n  %s: ", name);

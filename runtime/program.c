@@ -7,7 +7,8 @@
 
 enum { ALIGNMENT = 64 };
 
-const char *const role_names[ROLE_COUNT] = {"data", "scalar", "param", "state", "result", "temporary"};
+const char *const role_names[ROLE_COUNT] = {"data",  "scalar", "param",    "part",
+                                            "state", "result", "temporary"};
 
 int64_t work_count(const Work *work, const int64_t symbols[SYMBOL_COUNT]) {
   int64_t count = 1;
@@ -36,6 +37,7 @@ int64_t buffer_elements(const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT
 
 size_t buffer_bytes(const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT]) {
   size_t bytes;
+  if (buffer->packing) return 0;
   if (__builtin_mul_overflow((size_t)buffer_elements(buffer, symbols), dtype_bytes(buffer->dtype), &bytes) ||
       bytes > SIZE_MAX / 4)
     die("buffer %s is too large to address", buffer->name);

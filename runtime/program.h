@@ -7,6 +7,7 @@
 #include "runtime/base/dtype.h"
 #include "runtime/base/extent.h"
 #include "runtime/base/failure.h"
+#include "runtime/base/packing.h"
 
 enum { PROGRAM_MAX_RANK = 8 };
 
@@ -14,6 +15,7 @@ typedef enum BufferRole {
   ROLE_DATA,      // filled by the caller before each run
   ROLE_SCALAR,    // rank 0, filled by the caller before each run
   ROLE_PARAM,     // owned by the TensorStore (store.h), shared between programs by name
+  ROLE_PART,      // likewise: values or scales of a packed parameter, "values:<parameter>"
   ROLE_STATE,     // likewise: optimizer moments, caches
   ROLE_RESULT,    // read by the caller after a run
   ROLE_TEMPORARY, // lives in the arena between its first and last launch
@@ -29,6 +31,7 @@ typedef struct Buffer {
   Extent extents[PROGRAM_MAX_RANK];
   const char *labels[PROGRAM_MAX_RANK]; // axis names, for people
   bool trained;                         // PARAM
+  Packing packing;                      // PARAM: no memory of its own, its parts have it; no launch reads it
   bool initial_normal;                  // PARAM: how it starts
   double initial_value, initial_spread;
   int first_launch, last_launch; // TEMPORARY: lifetime, inclusive

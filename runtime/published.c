@@ -281,23 +281,10 @@ static void read_floats(const WeightTensor *tensor, float *out) {
     weights_read_f32(tensor, 0, tensor->elements, out);
 }
 
-static bool upload(TensorStore *store, StoreTensor *tensor, const float *values, int64_t count,
-                   Failure *failure) {
-  if (tensor->dtype == DTYPE_F32)
-    return store->device->upload(store->device, tensor->memory, values, tensor->bytes, failure);
-  void *stored = malloc(tensor->bytes + 1);
-  if (!stored) return fail(failure, "out of memory for `%s`", tensor->name);
-  for (int64_t i = 0; i < count; i++) dtype_store(tensor->dtype, stored, i, values[i]);
-  bool good = store->device->upload(store->device, tensor->memory, stored, tensor->bytes, failure);
-  free(stored);
-  return good;
-}
-
 // One parameter from all of its pieces.
 static bool load_rows(const Fit *fit, StoreTensor *tensor, const MapRow *const *rows, size_t count,
                       TensorStore *store, Failure *failure) {
-  int64_t elements = (int64_t)(tensor->bytes / dtype_bytes(tensor->dtype));
-  float *values = malloc((size_t)elements * sizeof *values + 1);
+  float *values = malloc((size_t)store_elements(tensor) * sizeof *values + 1);
   bool good = values != NULL;
   for (size_t i = 0; good && i < count; i++) {
     const WeightTensor *found = weights_find_joined(fit->file, fit->layout->prefix, rows[i]->tensor);
@@ -311,7 +298,7 @@ static bool load_rows(const Fit *fit, StoreTensor *tensor, const MapRow *const *
     free(read);
   }
   if (!good) fail(failure, "out of memory for `%s`", tensor->name);
-  good = good && upload(store, tensor, values, elements, failure);
+  good = good && store_write(store, tensor, values, failure);
   free(values);
   return good;
 }

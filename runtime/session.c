@@ -13,7 +13,7 @@ struct Session {
   void *loaded; // the device's
   int64_t symbols[SYMBOL_COUNT];
   bool sized;
-  StoreTensor **bound; // per buffer: PARAM, STATE
+  StoreTensor **bound; // per buffer: PARAM, PART, STATE
   void **memory;       // per buffer
   size_t *room;        // per buffer: bytes allocated (DATA, SCALAR, RESULT)
   size_t *offsets;     // per buffer: TEMPORARY
@@ -38,16 +38,20 @@ static bool resize_own(Session *session, int i, Failure *failure) {
   return session->memory[i] != NULL;
 }
 
-// Scalars, which have no run-time size, can be set from the start.
+// Scalars, which have no run-time size, can be set from the start. Initial values come once all are bound:
+// those of a packed parameter go into its parts.
 static bool bind_buffers(Session *session, Failure *failure) {
   const Program *program = session->program;
   for (int i = 0; i < program->buffer_count; i++) {
     const Buffer *buffer = &program->buffers[i];
     if (buffer->role == ROLE_SCALAR && !resize_own(session, i, failure)) return false;
-    if (buffer->role != ROLE_PARAM && buffer->role != ROLE_STATE) continue;
+    if (buffer->role != ROLE_PARAM && buffer->role != ROLE_PART && buffer->role != ROLE_STATE) continue;
     session->bound[i] = store_bind(session->store, buffer, failure);
     if (!session->bound[i]) return false;
   }
+  for (int i = 0; i < program->buffer_count; i++)
+    if (session->bound[i] && !store_start(session->store, session->bound[i], &program->buffers[i], failure))
+      return false;
   return true;
 }
 

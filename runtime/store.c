@@ -1,6 +1,8 @@
 // Parameters and states by name.
 #include "runtime/store_internal.h"
 
+#include "runtime/weights/format.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,45 @@ StoreTensor *store_find(const TensorStore *store, const char *name) {
   for (size_t i = 0; i < store->count; i++)
     if (!strcmp(store->list[i]->name, name)) return store->list[i];
   return NULL;
+}
+
+int64_t store_elements(const StoreTensor *tensor) {
+  int64_t elements = 1;
+  for (int i = 0; i < tensor->rank; i++) elements *= tensor->extents[i];
+  return elements;
+}
+
+// ---- writing ------------------------------------------------------------------------------------
+
+static bool write_parts(TensorStore *store, StoreTensor *tensor, const float *values, Failure *failure) {
+  Device *device = store->device;
+  StoreTensor *of = tensor->packed_values, *scales = tensor->scales;
+  if (!of) return fail_internal(failure, "`%s` is packed and its parts are not bound", tensor->name);
+  unsigned char *packed = malloc(of->bytes + 1);
+  uint16_t *each = malloc((scales ? scales->bytes : 0) + 1);
+  bool good = (packed && each) || fail(failure, "out of memory for `%s`", tensor->name);
+  if (good && !weights_pack(tensor->packing, values, store_elements(tensor), packed, each))
+    good =
+        fail(failure, "`%s` holds infinities, NaN or numbers beyond what %s has a scale for; f32 takes them",
+             tensor->name, packing_table[tensor->packing].name);
+  good = good && device->upload(device, of->memory, packed, of->bytes, failure) &&
+         (!scales || device->upload(device, scales->memory, each, scales->bytes, failure));
+  free(packed);
+  free(each);
+  return good;
+}
+
+bool store_write(TensorStore *store, StoreTensor *tensor, const float *values, Failure *failure) {
+  Device *device = store->device;
+  if (tensor->packing) return write_parts(store, tensor, values, failure);
+  if (tensor->dtype == DTYPE_F32)
+    return device->upload(device, tensor->memory, values, tensor->bytes, failure);
+  void *stored = malloc(tensor->bytes + 1);
+  if (!stored) return fail(failure, "out of memory for `%s`", tensor->name);
+  for (int64_t i = 0; i < store_elements(tensor); i++) dtype_store(tensor->dtype, stored, i, values[i]);
+  bool good = device->upload(device, tensor->memory, stored, tensor->bytes, failure);
+  free(stored);
+  return good;
 }
 
 // ---- initial values -----------------------------------------------------------------------------
@@ -55,22 +96,17 @@ static void fill_normal(float *values, int64_t count, double spread, uint64_t se
   }
 }
 
-static bool set_initial(TensorStore *store, StoreTensor *tensor, const Buffer *buffer, int64_t elements,
-                        Failure *failure) {
-  if (!buffer->initial_normal && buffer->initial_value == 0) return true; // memory starts as zeros
-  float *values = malloc((size_t)elements * sizeof *values);
-  void *stored = calloc((size_t)elements, dtype_bytes(tensor->dtype));
-  bool good = values && stored;
-  if (!good) fail(failure, "out of memory for the initial values of `%s`", tensor->name);
-  if (good) {
-    if (buffer->initial_normal)
-      fill_normal(values, elements, buffer->initial_spread, store->seed ^ hash_name(tensor->name));
-    for (int64_t i = 0; i < elements; i++)
-      dtype_store(tensor->dtype, stored, i, buffer->initial_normal ? values[i] : buffer->initial_value);
-    good = store->device->upload(store->device, tensor->memory, stored, tensor->bytes, failure);
-  }
+static bool set_initial(TensorStore *store, StoreTensor *tensor, const Buffer *buffer, Failure *failure) {
+  if (!buffer->initial_normal && buffer->initial_value == 0 && !tensor->packing)
+    return true; // memory starts as zeros
+  int64_t elements = store_elements(tensor);
+  float *values = malloc((size_t)elements * sizeof *values + 1);
+  if (!values) return fail(failure, "out of memory for the initial values of `%s`", tensor->name);
+  for (int64_t i = 0; i < elements; i++) values[i] = (float)buffer->initial_value;
+  if (buffer->initial_normal)
+    fill_normal(values, elements, buffer->initial_spread, store->seed ^ hash_name(tensor->name));
+  bool good = store_write(store, tensor, values, failure);
   free(values);
-  free(stored);
   return good;
 }
 
@@ -83,7 +119,8 @@ static bool buffer_is_fixed(const Buffer *buffer) {
 }
 
 static bool shapes_agree(const StoreTensor *tensor, const Buffer *buffer, Failure *failure) {
-  bool same = tensor->dtype == buffer->dtype && tensor->rank == buffer->rank;
+  bool same =
+      tensor->dtype == buffer->dtype && tensor->rank == buffer->rank && tensor->packing == buffer->packing;
   for (int i = 0; same && i < buffer->rank; i++)
     same = !extent_is_constant(buffer->extents[i]) || tensor->extents[i] == buffer->extents[i].offset;
   if (same) return true;
@@ -102,20 +139,33 @@ StoreTensor *store_bind(TensorStore *store, const Buffer *buffer, Failure *failu
                           .role = buffer->role,
                           .dtype = buffer->dtype,
                           .rank = buffer->rank,
+                          .packing = buffer->packing,
                           .trained = buffer->trained};
   for (int i = 0; i < buffer->rank; i++)
     if (extent_is_constant(buffer->extents[i])) tensor->extents[i] = buffer->extents[i].offset;
-  if (buffer_is_fixed(buffer)) {
+  if (buffer_is_fixed(buffer) && !buffer->packing) {
     const int64_t none[SYMBOL_COUNT] = {0};
     tensor->bytes = buffer_bytes(buffer, none);
     tensor->memory = store->device->allocate(store->device, tensor->bytes, failure);
-    if (!tensor->memory || !set_initial(store, tensor, buffer, buffer_elements(buffer, none), failure)) {
-      store->device->release(store->device, tensor->memory);
-      return NULL;
-    }
+    if (!tensor->memory) return NULL;
   }
   ARENA_PUSH(store->arena, store->list, store->count, store->capacity, tensor);
   return tensor;
+}
+
+static StoreTensor *find_part(const TensorStore *store, const char *what, const StoreTensor *tensor) {
+  const char *name = arena_print(store->arena, "%s:%s", what, tensor->name);
+  return store_find(store, name);
+}
+
+bool store_start(TensorStore *store, StoreTensor *tensor, const Buffer *buffer, Failure *failure) {
+  if (tensor->started) return true;
+  if (tensor->packing) {
+    tensor->packed_values = find_part(store, "values", tensor);
+    tensor->scales = find_part(store, "scales", tensor);
+  }
+  bool initial = tensor->role == ROLE_PARAM && buffer_is_fixed(buffer);
+  return tensor->started = !initial || set_initial(store, tensor, buffer, failure);
 }
 
 // States with run-time extents (key/value caches) grow to the sizes asked for; growing loses their values.

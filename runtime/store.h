@@ -1,5 +1,6 @@
 // The store: parameters and states by name, on one device, shared by all programs that use them. And a
-// Session: a program bound to a store, ready to run.
+// Session: a program bound to a store, ready to run. A packed parameter (base/packing.h) is there by its
+// name, without memory; its parts are tensors of their own, which are written through it.
 #ifndef VLMC_RUNTIME_STORE_H
 #define VLMC_RUNTIME_STORE_H
 
@@ -7,12 +8,15 @@
 
 typedef struct StoreTensor {
   const char *name;
-  BufferRole role; // ROLE_PARAM or ROLE_STATE
+  BufferRole role; // ROLE_PARAM, ROLE_PART or ROLE_STATE
   DType dtype;
   int rank;
   int64_t extents[PROGRAM_MAX_RANK]; // of the allocation; grows with the symbols (batch) it depends on
   void *memory;                      // on the device
   size_t bytes;
+  Packing packing;                            // of a parameter; NONE: it has memory
+  struct StoreTensor *packed_values, *scales; // its parts; `scales` NULL: the format has none
+  bool started;                               // has had its initial value
   bool trained; // by any program seen so far
   bool loaded;  // its value came from a file
 } StoreTensor;
@@ -28,6 +32,10 @@ typedef struct TensorStore {
 TensorStore *store_open(Device *device, uint64_t seed);
 void store_close(TensorStore *store);
 StoreTensor *store_find(const TensorStore *store, const char *name); // NULL: none
+int64_t store_elements(const StoreTensor *tensor);
+// Sets a tensor of floats, all elements of it, in whatever form it is held. Fails where it is packed and its
+// blocks can not hold what is no finite number.
+bool store_write(TensorStore *store, StoreTensor *tensor, const float *values, Failure *failure);
 
 typedef struct Session Session;
 // Binds: parameters and states that the store does not hold yet are added to it and get their initial values.

@@ -108,6 +108,7 @@ static inline void run_lowered(Arena *arena, const Graph *graph, const Tensor *i
   Memory memory = memory_open(&lowered.program, symbols, arena);
   for (size_t i = 0; i < graph->input_count; i++) {
     int buffer = program_find(&lowered.program, graph->inputs[i].name);
+    if (graph->inputs[i].packing) continue; // has no memory
     for (int64_t k = 0; k < type_elements(&inputs[i].type, symbols); k++)
       dtype_store(inputs[i].type.dtype, memory.buffers[buffer], k, inputs[i].data[k]);
   }

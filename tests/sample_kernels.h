@@ -380,6 +380,48 @@ static inline Kernel *sample_gemm_norm(Arena *arena, int width) {
   return k;
 }
 
+// y[b, t, n] = x[b, t, 32 k + v] (w[n, k, v] - 128) scale[n, k]: weights in blocks of bytes, three of them
+static inline Kernel *sample_gemm_q8_0(Arena *arena, int width) {
+  Kernel *k = kernel_new(arena, "gemm_q8_0");
+  k->anchor = ANCHOR_DOT;
+  int b = sample_batch(k), t = sample_time(k), n = sample_axis(k, "n", width + 3);
+  int c = sample_axis(k, "k", 3), v = sample_axis(k, "v", 32);
+  Extent extents[] = {k->axes[b].extent, k->axes[t].extent, extent_constant(96)};
+  int x = kernel_buffer(k, "x", DTYPE_F32, 3, extents, BUFFER_READ), y = SAMPLE_OUT(k, "y", b, t, n);
+  int w = sample_buffer(k, "w", DTYPE_U8, BUFFER_READ, SAMPLE_AXES(n, c, v));
+  int scale = sample_buffer(k, "scale", DTYPE_F16, BUFFER_READ, SAMPLE_AXES(n, c));
+  ExprId row = sample_add(k, sample_at(k, v), sample_mul(k, sample_at(k, c), sample_i(k, 32)));
+  ExprId left = kernel_load(k, x, (ExprId[]){sample_at(k, b), sample_at(k, t), row}, 0);
+  ExprId value = kernel_cast(k, sample_load(k, w, SAMPLE_AXES(n, c, v)), DTYPE_F32);
+  value = sample_mul(k, sample_sub(k, value, sample_f(k, 128)), sample_load(k, scale, SAMPLE_AXES(n, c)));
+  sample_store(k, y, SAMPLE_AXES(b, t, n), kernel_dot(k, left, value, 1u << c | 1u << v));
+  return k;
+}
+
+// y[b, t, n] = x[b, t, 32 k + 16 h + v] (half h of w[n, k, v] - 8) scale[n, k]: two weights in a byte
+static inline Kernel *sample_gemm_q4_0(Arena *arena, int width) {
+  Kernel *k = kernel_new(arena, "gemm_q4_0");
+  k->anchor = ANCHOR_DOT;
+  int b = sample_batch(k), t = sample_time(k), n = sample_axis(k, "n", width + 3);
+  int c = sample_axis(k, "k", 3), h = sample_axis(k, "h", 2), v = sample_axis(k, "v", 16);
+  Extent extents[] = {k->axes[b].extent, k->axes[t].extent, extent_constant(96)};
+  int x = kernel_buffer(k, "x", DTYPE_F32, 3, extents, BUFFER_READ), y = SAMPLE_OUT(k, "y", b, t, n);
+  int w = sample_buffer(k, "w", DTYPE_U8, BUFFER_READ, SAMPLE_AXES(n, c, v));
+  int scale = sample_buffer(k, "scale", DTYPE_F16, BUFFER_READ, SAMPLE_AXES(n, c));
+  ExprId row = sample_add(k, sample_at(k, h), sample_mul(k, sample_at(k, c), sample_i(k, 2)));
+  row = sample_add(k, sample_at(k, v), sample_mul(k, row, sample_i(k, 16)));
+  ExprId left = kernel_load(k, x, (ExprId[]){sample_at(k, b), sample_at(k, t), row}, 0);
+  ExprId byte = kernel_cast(k, sample_load(k, w, SAMPLE_AXES(n, c, v)), DTYPE_F32);
+  ExprId high = kernel_unary(k, SCALAR_FLOOR, sample_mul(k, byte, sample_f(k, 0.0625)));
+  ExprId low = sample_sub(k, byte, sample_mul(k, high, sample_f(k, 16)));
+  ExprId first = kernel_binary(k, SCALAR_EQUAL, kernel_cast(k, sample_at(k, h), DTYPE_I32),
+                               kernel_number(k, 0, DTYPE_I32));
+  ExprId value = sample_sub(k, kernel_select(k, first, low, high), sample_f(k, 8));
+  value = sample_mul(k, value, sample_load(k, scale, SAMPLE_AXES(n, c)));
+  sample_store(k, y, SAMPLE_AXES(b, t, n), kernel_dot(k, left, value, 1u << c | 1u << h | 1u << v));
+  return k;
+}
+
 // score[b, h, t, s] = q[b, t, h, d] k[b, s, h, d] / sqrt(width)
 static inline Kernel *sample_attention_scores(Arena *arena, int width) {
   Kernel *k = kernel_new(arena, "attention_scores");
@@ -488,6 +530,8 @@ static const Sample samples[] = {
     {"mean_pool", sample_mean_pool},
     {"gemm_gelu", sample_gemm_gelu},
     {"gemm_norm", sample_gemm_norm},
+    {"gemm_q8_0", sample_gemm_q8_0},
+    {"gemm_q4_0", sample_gemm_q4_0},
     {"attention_scores", sample_attention_scores},
     {"attention_values", sample_attention_values},
     {"weight_gradient", sample_weight_gradient},
@@ -571,7 +615,8 @@ static inline double sample_error(const Kernel *kernel, const SampleData *expect
   return worst;
 }
 
-// The tolerance that fits what a kernel stores: one unit in the last place of its coarsest result, or 2e-6.
+// The tolerance that fits what a kernel stores: one unit in the last place of its coarsest result, or 2e-6; a sum
+// over bytes has terms a hundred times as large as others.
 static inline double sample_tolerance(const Kernel *kernel) {
   double tolerance = 4e-6;
   for (int i = 0; i < kernel->store_count; i++) {
@@ -579,6 +624,8 @@ static inline double sample_tolerance(const Kernel *kernel) {
     if (dtype == DTYPE_F16 && tolerance < 0x1p-10) tolerance = 0x1p-10;
     if (dtype == DTYPE_BF16) tolerance = 0x1p-7;
   }
+  for (int i = 0; i < kernel->buffer_count && kernel->anchor == ANCHOR_DOT; i++)
+    if (kernel->buffers[i].dtype == DTYPE_U8) return 100 * tolerance;
   return tolerance;
 }
 

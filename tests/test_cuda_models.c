@@ -10,11 +10,13 @@ typedef struct Wanted {
   const char *model, *preset, *stage;
   ProgramKind kind;
   DType storage;
+  Packing packing;
   const char *defines[8]; // small sizes for the simulator
 } Wanted;
 
 #define SMALL_VISION                                                                                         \
   "vision.image=12", "vision.patch=4", "vision.width=24", "vision.heads=3", "vision.depth=1"
+#define SMALL_LLAMA "vocab=40", "width=36", "heads=3", "groups=1", "hidden=40", "depth=1"
 #define SMALL_LM "lm.width=24", "lm.heads=3", "lm.depth=1"
 static const Wanted wanted[] = {
     {"models/vit.vlm",
@@ -22,36 +24,46 @@ static const Wanted wanted[] = {
      NULL,
      PROGRAM_FORWARD,
      DTYPE_F32,
+     PACKING_NONE,
      {"image=12", "patch=4", "width=24", "heads=3", "depth=1"}},
     {"models/gpt.vlm",
      "tiny",
      NULL,
      PROGRAM_TRAIN,
      DTYPE_F32,
+     PACKING_NONE,
      {"vocab=40", "width=24", "heads=3", "depth=1"}},
     {"models/gpt.vlm",
      "tiny",
      NULL,
      PROGRAM_TRAIN,
      DTYPE_BF16,
+     PACKING_NONE,
      {"vocab=40", "width=24", "heads=3", "depth=1"}},
     {"models/gpt.vlm",
      "tiny",
      NULL,
      PROGRAM_PREFILL,
      DTYPE_F32,
+     PACKING_NONE,
      {"vocab=40", "width=24", "heads=3", "depth=1"}},
     {"models/gpt.vlm",
      "tiny",
      NULL,
      PROGRAM_DECODE,
      DTYPE_F32,
+     PACKING_NONE,
      {"vocab=40", "width=24", "heads=3", "depth=1"}},
-    {"models/clip.vlm", "tiny", NULL, PROGRAM_TRAIN, DTYPE_F32, {SMALL_VISION}},
-    {"models/vlm.vlm", "tiny", "pretrain", PROGRAM_TRAIN, DTYPE_F32, {SMALL_VISION}},
-    {"models/vlm.vlm", "tiny", "sft", PROGRAM_TRAIN, DTYPE_F32, {SMALL_VISION}},
-    {"models/vlm.vlm", "tiny", "sft", PROGRAM_PREFILL, DTYPE_F32, {SMALL_VISION}},
-    {"models/vlm.vlm", "tiny", "sft", PROGRAM_DECODE, DTYPE_F32, {SMALL_VISION}},
+    {"models/clip.vlm", "tiny", NULL, PROGRAM_TRAIN, DTYPE_F32, PACKING_NONE, {SMALL_VISION}},
+    {"models/vlm.vlm", "tiny", "pretrain", PROGRAM_TRAIN, DTYPE_F32, PACKING_NONE, {SMALL_VISION}},
+    {"models/vlm.vlm", "tiny", "sft", PROGRAM_TRAIN, DTYPE_F32, PACKING_NONE, {SMALL_VISION}},
+    {"models/vlm.vlm", "tiny", "sft", PROGRAM_PREFILL, DTYPE_F32, PACKING_NONE, {SMALL_VISION}},
+    {"models/vlm.vlm", "tiny", "sft", PROGRAM_DECODE, DTYPE_F32, PACKING_NONE, {SMALL_VISION}},
+    {"models/vlm.vlm", "tiny", "sft", PROGRAM_PREFILL, DTYPE_F32, PACKING_Q8_0, {SMALL_VISION}},
+    {"models/llama.vlm", "tiny", NULL, PROGRAM_PREFILL, DTYPE_F32, PACKING_BF16, {SMALL_LLAMA}},
+    {"models/llama.vlm", "tiny", NULL, PROGRAM_PREFILL, DTYPE_F32, PACKING_Q4_0, {SMALL_LLAMA}},
+    {"models/llama.vlm", "tiny", NULL, PROGRAM_DECODE, DTYPE_BF16, PACKING_Q4_0, {SMALL_LLAMA}},
+    {"models/llama.vlm", "tiny", NULL, PROGRAM_DECODE, DTYPE_F32, PACKING_Q8_0, {SMALL_LLAMA}},
 };
 enum { WANTED_COUNT = sizeof wanted / sizeof *wanted, MAX_KERNELS = 1000 };
 
@@ -84,6 +96,7 @@ static void add_program(Kernels *kernels, int number, bool small) {
                             .stage = of->stage,
                             .target = "cuda",
                             .storage = of->storage,
+                            .packing = of->packing,
                             .library = library,
                             .library_count = 2,
                             .threads = 1};

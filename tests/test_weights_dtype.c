@@ -1,6 +1,8 @@
 // Weights in bf16, q8_0 and q4_0 at run time: quantising against its slow twin, the pass that makes the
 // parts, programs that read them on every target.
+#include "compiler/compile.h"
 #include "compiler/graph/passes/passes.h"
+#include "runtime/checkpoint.h"
 #include "runtime/weights/format.h"
 #include "tests/lowered.h"
 
@@ -372,12 +374,148 @@ static void test_illegal(void) {
   }
 }
 
+// ---- programs -----------------------------------------------------------------------------------
+
+typedef struct Running {
+  Compiler *compiler;
+  Device *device;
+  TensorStore *store;
+  Session *session;
+} Running;
+
+// A small Llama whose weights have blocks along one axis, along two, and none.
+static bool open_model(Running *running, const char *target, Packing packing, uint64_t seed) {
+  static const char *const library[] = {"stdlib", "models"};
+  static const char *const defines[] = {"vocab=40", "width=36",  "heads=3",
+                                        "groups=1", "hidden=96", "depth=2"};
+  CompileOptions options = {.model = "models/llama.vlm",
+                            .defines = defines,
+                            .define_count = sizeof defines / sizeof *defines,
+                            .target = target,
+                            .storage = DTYPE_F32,
+                            .packing = packing,
+                            .library = library,
+                            .library_count = 2};
+  Text errors = {0};
+  Failure failure = {0};
+  *running = (Running){.compiler = compiler_open(&options, &errors), .device = device_cpu(1, &failure)};
+  const Program *program = running->compiler ? compiler_program(running->compiler, PROGRAM_FORWARD) : NULL;
+  if (running->device) running->store = store_open(running->device, seed);
+  if (program && running->store) running->session = session_open(program, running->store, &failure);
+  CHECK(running->session, "%s: %s%s%s", target, text_string(&errors),
+        running->compiler ? compiler_errors(running->compiler) : "", failure.message);
+  text_free(&errors);
+  return running->session != NULL;
+}
+
+static void close_model(Running *running) {
+  session_close(running->session);
+  store_close(running->store);
+  if (running->device) running->device->close(running->device);
+  compiler_close(running->compiler);
+}
+
+enum { ROWS = 2, LENGTH = 5, LOGITS = ROWS * LENGTH * 40 };
+
+static void run_model(Running *running, float *logits) {
+  Failure failure = {0};
+  int32_t ids[ROWS * LENGTH];
+  for (int i = 0; i < ROWS * LENGTH; i++) ids[i] = i * 7 % 40;
+  bool good = session_resize(running->session, ROWS, LENGTH, 0, &failure) &&
+              session_set(running->session, "ids", ids, sizeof ids, &failure) &&
+              session_run(running->session, &failure) &&
+              session_get(running->session, "result", logits, LOGITS * sizeof *logits, &failure);
+  CHECK(good, "%s", failure.message);
+}
+
+// Puts into an f32 store what a packed one holds; the f32 store's values must be those that were packed.
+static int take_over(TensorStore *to, const TensorStore *from) {
+  int packed = 0;
+  for (size_t i = 0; i < from->count; i++) {
+    const StoreTensor *tensor = from->list[i];
+    StoreTensor *other = store_find(to, tensor->name);
+    if (!tensor->packing || !other) continue;
+    int64_t count = store_elements(tensor);
+    unsigned char *values = malloc(tensor->packed_values->bytes);
+    uint16_t *scales = calloc((size_t)count, sizeof *scales);
+    bool good = weights_pack(tensor->packing, other->memory, count, values, scales) &&
+                !memcmp(values, tensor->packed_values->memory, tensor->packed_values->bytes);
+    if (tensor->scales) good = good && !memcmp(scales, tensor->scales->memory, tensor->scales->bytes);
+    CHECK(good && !tensor->memory, "%s holds something else", tensor->name);
+    for (int64_t k = 0; k < count; k++)
+      ((float *)other->memory)[k] = tensor->packing == PACKING_BF16
+                                        ? bf16_to_float(((uint16_t *)tensor->packed_values->memory)[k])
+                                        : (float)unpack(tensor->packing, values, scales, k);
+    free(values);
+    free(scales);
+    packed++;
+  }
+  return packed;
+}
+
+static void check_logits(const char *target, Packing packing, const float *found, const float *expected) {
+  double difference = 0, norm = 0;
+  for (int i = 0; i < LOGITS; i++) {
+    difference += pow((double)found[i] - (double)expected[i], 2);
+    norm += pow((double)expected[i], 2);
+  }
+  CHECK(norm > 0 && sqrt(difference / norm) < 1e-5, "%s in %s: %g", target, packing_table[packing].name,
+        sqrt(difference / norm));
+}
+
+// A packed program against the plain one of the weights that it holds.
+static void test_programs(const char *target, Packing packing) {
+  static float expected[LOGITS], found[LOGITS];
+  Running plain, packed;
+  if (open_model(&plain, "ref", PACKING_NONE, 3) && open_model(&packed, target, packing, 3)) {
+    int count = take_over(plain.store, packed.store);
+    CHECK(count == (packing == PACKING_BF16 ? 15 : 7), "%s: %d weights", packing_table[packing].name, count);
+    run_model(&plain, expected);
+    run_model(&packed, found);
+    check_logits(target, packing, found, expected);
+    close_model(&packed);
+  }
+  close_model(&plain);
+}
+
+// From a checkpoint of our own; one that holds what has no packed form is refused, and so is a program that
+// holds the same weights in another way.
+static void test_checkpoint(Packing packing) {
+  char folder[] = "/tmp/vlmc-test-XXXXXX", command[80];
+  Failure failure = {0};
+  Progress progress = {0};
+  Running plain, packed;
+  if (!mkdtemp(folder)) return;
+  if (open_model(&plain, "ref", PACKING_NONE, 3) && open_model(&packed, "ref", packing, 4)) {
+    CHECK(checkpoint_save(folder, plain.store, &progress, &failure), "%s", failure.message);
+    CHECK(checkpoint_load(folder, "", "", packed.store, NULL, &failure), "%s", failure.message);
+    take_over(plain.store, packed.store);
+    CHECK(!checkpoint_save(folder, packed.store, &progress, &failure) && failure.internal, "%s",
+          failure.message);
+    ((float *)store_find(plain.store, "token")->memory)[99] = INFINITY;
+    CHECK(checkpoint_save(folder, plain.store, &progress, &failure), "%s", failure.message);
+    bool loaded = checkpoint_load(folder, "", "", packed.store, NULL, &failure);
+    CHECK(loaded == (packing == PACKING_BF16), "%s", packing_table[packing].name);
+    CHECK(loaded || strstr(failure.message, "`token` holds infinities"), "%s", failure.message);
+    Session *other = session_open(compiler_program(plain.compiler, PROGRAM_FORWARD), packed.store, &failure);
+    CHECK(!other && strstr(failure.message, "another shape or type"), "%s", failure.message);
+    session_close(other);
+    close_model(&packed);
+  }
+  close_model(&plain);
+  snprintf(command, sizeof command, "rm -rf %s", folder);
+  if (system(command)) CHECK(false, "%s", command);
+}
+
 int main(void) {
   test_quantising();
   test_goldens();
   for (Packing packing = PACKING_BF16; packing < PACKING_COUNT; packing++) {
     test_meaning(packing);
     test_memory(packing);
+    test_programs("ref", packing);
+    test_programs("cpu", packing);
+    test_checkpoint(packing);
   }
   test_joined();
   test_illegal();

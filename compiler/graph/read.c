@@ -310,7 +310,7 @@ static bool read_input(Reader *reader, Input *input) {
   if (input->role != INPUT_PARAM) return true;
   if (!read_word(reader, "`train`, `normal=` or `value=`", &word)) return false;
   input->trained = !strcmp(word, "train");
-  if ((input->trained || packing_from_name(word, &input->packing)) &&
+  if ((input->trained || (packing_from_name(word, &input->packing) && input->packing)) &&
       !read_word(reader, "`normal=` or `value=`", &word))
     return false;
   input->initial.normal = !strcmp(word, "normal");

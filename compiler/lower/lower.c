@@ -31,6 +31,7 @@ static Buffer buffer_for(Lowering *lowering, const char *name, BufferRole role, 
 
 static const BufferRole input_roles[INPUT_ROLE_COUNT] = {[INPUT_DATA] = ROLE_DATA,
                                                          [INPUT_PARAM] = ROLE_PARAM,
+                                                         [INPUT_PART] = ROLE_PART,
                                                          [INPUT_STATE] = ROLE_STATE,
                                                          [INPUT_SCALAR] = ROLE_SCALAR};
 
@@ -39,6 +40,7 @@ static void add_inputs(Lowering *lowering) {
     const Input *input = &lowering->graph->inputs[i];
     Buffer buffer = buffer_for(lowering, input->name, input_roles[input->role], input->node);
     buffer.trained = input->trained;
+    buffer.packing = input->packing;
     buffer.initial_normal = input->initial.normal;
     buffer.initial_value = input->initial.value;
     buffer.initial_spread = input->initial.spread;

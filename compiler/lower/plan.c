@@ -98,7 +98,7 @@ static size_t print_workspace(const Program *program, int threads, Text *text) {
 }
 
 void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], int threads, Text *text) {
-  static const char *const titles[ROLE_COUNT] = {"data",   "scalars", "parameters",
+  static const char *const titles[ROLE_COUNT] = {"data",   "scalars", "parameters", "packed weights",
                                                  "states", "results", "arena"};
   size_t bytes[ROLE_COUNT] = {0}, total = 0, peak_bytes, *offsets;
   int counts[ROLE_COUNT] = {0};
@@ -106,6 +106,7 @@ void memory_print(const Program *program, const int64_t symbols[SYMBOL_COUNT], i
   if (!offsets) die("out of memory");
   for (int i = 0; i < program->buffer_count; i++) {
     bytes[program->buffers[i].role] += buffer_bytes(&program->buffers[i], symbols);
+    if (program->buffers[i].packing) continue; // its parts are counted
     counts[program->buffers[i].role]++;
   }
   bytes[ROLE_TEMPORARY] = program_plan(program, symbols, offsets);
