@@ -580,6 +580,8 @@ static void test_gguf(void) {
     check_gguf(&bench, "", "mmproj", pictures, 5);
   }
   bench_close(&bench);
+  if (bench_open(&bench, "tests/parity/seeing.vlm", NULL, 0)) check_gguf(&bench, "", "mmproj", pictures, 5);
+  bench_close(&bench);
 }
 
 // A tokenizer trained here goes into a GGUF file and comes back with the same ids; a model with more tokens
