@@ -229,6 +229,14 @@ static void adopt_kernels(Unit *unit) {
   }
 }
 
+// Once the model is right otherwise: what is wrong is often why a value is not read.
+static bool all_is_used(Compiler *compiler) {
+  int errors = compiler->diagnostics.errors;
+  for (size_t i = 0; i < compiler->modules.count; i++)
+    ast_check_unused(&compiler->diagnostics, compiler->modules.list[i].file);
+  return compiler->diagnostics.errors == errors;
+}
+
 bool unit_elaborate(Unit *unit) {
   Compiler *compiler = unit->compiler;
   if (compiler->kernels) {
@@ -241,6 +249,7 @@ bool unit_elaborate(Unit *unit) {
     bool train = unit->kind == PROGRAM_TRAIN || unit->kind == PROGRAM_APPLY,
          loss = train || unit->kind == PROGRAM_LOSS;
     unit->graph = model_graph(compiler->model, loss ? "loss" : "forward");
+    if (unit->graph && !all_is_used(compiler)) return false;
     if (unit->graph && train) {
       const Stage *stage = compiler_stage(compiler);
       if (!stage || !model_select(compiler->model, stage->name, unit->graph)) return false;

@@ -41,6 +41,8 @@ static void compile(Session *session, const char *path, const char *preset) {
   }
   model_template(model);
   model_preprocess(model);
+  for (size_t i = 0; !session->diagnostics.errors && i < session->modules.count; i++)
+    ast_check_unused(&session->diagnostics, session->modules.list[i].file);
 }
 
 // Whether `said` has an error at the line, followed by the source line and a caret, that holds `wanted`.

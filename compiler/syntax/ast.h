@@ -130,4 +130,7 @@ typedef struct Modules {
 bool ast_load(Arena *arena, Diagnostics *diagnostics, const char *path, const char *const *library,
               size_t library_count, Modules *modules);
 
+// ---- unused.c: an error at each value that a body of the file sets and nothing reads.
+void ast_check_unused(Diagnostics *diagnostics, const Ast *file);
+
 #endif
