@@ -149,10 +149,10 @@ printf "%s\n" "where is it?" "where is it?" "where is it?" "where is it?" >"$her
 good "a conversation longer than the model has room for" "$vlmc" chat $sft --image "$data/left.png" <"$here/said" && holds "a conversation longer than the model" err "error: .*(room|long|/clear)"
 good "the end of input ends a conversation" "$vlmc" chat $sft </dev/null
 # Ctrl-C where a question is awaited ends the conversation.
-mkfifo "$here/words"
-"$vlmc" chat $sft --image "$data/left.png" <"$here/words" >"$here/out" 2>"$here/err" &
+mkfifo "$here/fifo"
+"$vlmc" chat $sft --image "$data/left.png" <"$here/fifo" >"$here/out" 2>"$here/err" &
 run=$! tries=0
-exec 3>"$here/words"
+exec 3>"$here/fifo"
 echo "where is it?" >&3
 until grep -q left "$here/out" || [ $((tries += 1)) -gt 3000 ]; do sleep 0.02; done
 sleep 0.1
