@@ -1,7 +1,9 @@
 // The incremental graph against the whole one: prefill of some positions and then further ones, few or one at
 // a time, give what `forward` gives over all of them. Models that look ahead are refused at the model's line.
+#include "compiler/compile.h"
 #include "tests/model_graph.h"
 #include "tests/random_graph.h"
+#include "tests/shipped.h"
 
 // Both graphs do the same sums in f64 in another order, over some hundred terms of size 1: errors of 1e-13.
 static const double tolerance = 1e-10;
@@ -545,6 +547,77 @@ static void test_models(void) {
   model_text_close(&model);
 }
 
+// ---- the shipped models ---------------------------------------------------------------------------------
+
+#define SMALL_LM    "lm.width=8", "lm.depth=2", "lm.heads=2", "lm.vocab=7"
+#define SMALL_LLAMA "lm.groups=1", "lm.hidden=12"
+#define SMALL_VISION                                                                                         \
+  "vision.image=8", "vision.patch=4", "vision.width=8", "vision.heads=2", "vision.hidden=12"
+
+typedef struct Row {
+  const char *path;
+  int caches, kept; // states of prefill and decode; -1: the model writes no text and is refused
+  const char *defines[16];
+} Row;
+
+// Keys and values of two layers; with pictures, where these were, and their features.
+static const Row rows[] = {
+    {"models/clip.vlm", -1, -1, {NULL}},
+    {"models/gpt.vlm", 4, 0, {"width=8", "depth=2", "heads=2", "vocab=7", "context=16"}},
+    {"models/llama.vlm", 4, 0, {"width=8", "depth=2", "heads=2", "vocab=7", "groups=1", "hidden=12"}},
+    {"models/llama.vlm", 4, 0, {"width=8", "depth=2", "heads=2", "vocab=7", "hidden=12", "bias=true"}},
+    {"models/llama.vlm", 4, 0, {"width=8", "depth=2", "size=6", "vocab=7", "norms=true", "tied=false"}},
+    {"models/llava.vlm", 5, 1, {SMALL_LM, SMALL_LLAMA, SMALL_VISION, "vision.depth=2"}},
+    {"models/minimind2v.vlm", 5, 1, {SMALL_LM, SMALL_LLAMA, SMALL_VISION, "vision.depth=1"}},
+    {"models/minimind3v.vlm", 5, 1, {SMALL_LM, SMALL_LLAMA, SMALL_VISION, "vision.depth=1"}},
+    {"models/nanovlm.vlm", 5, 1, {SMALL_LM, SMALL_LLAMA, SMALL_VISION, "vision.depth=1"}},
+    {"models/siglip.vlm", -1, -1, {NULL}},
+    {"models/vit.vlm", -1, -1, {NULL}},
+    {"models/vlm.vlm", 5, 1, {SMALL_LM, SMALL_VISION, "vision.depth=1", "lm.context=16"}},
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+// The whole graph as the compiler has it before `derive`, in f64.
+static Graph *whole_graph(Compiler *compiler) {
+  const Unit *unit = compiler_unit_until(compiler, PROGRAM_FORWARD, "canonical");
+  for (NodeId id = 1; unit && id < unit->graph->count; id++)
+    if (unit->graph->nodes[id].type.dtype == DTYPE_F32) unit->graph->nodes[id].type.dtype = DTYPE_F64;
+  return unit ? unit->graph : NULL;
+}
+
+static void check_row(const Row *row) {
+  CompileOptions options = {.model = row->path,
+                            .preset = "tiny",
+                            .defines = row->defines,
+                            .target = "ref",
+                            .library = shipped_library,
+                            .library_count = 2};
+  Text errors = {0};
+  while (row->defines[options.define_count]) options.define_count++;
+  Compiler *compiler = compiler_open(&options, &errors);
+  Graph *forward = compiler ? whole_graph(compiler) : NULL;
+  CHECK(forward, "%s: %s%s", row->path, text_string(&errors), compiler ? compiler_errors(compiler) : "");
+  if (forward && row->caches >= 0)
+    check_model(forward, row->path, row->caches, row->kept);
+  else if (forward)
+    CHECK(!compiler_unit_until(compiler, PROGRAM_PREFILL, "derive"), "%s writes text", row->path);
+  text_free(&errors);
+  compiler_close(compiler);
+}
+
+static void test_shipped(void) {
+  Arena *arena = arena_new();
+  Shipped *models;
+  size_t count = shipped_models(arena, &models);
+  for (size_t i = 0; i < count; i++) {
+    bool found = false;
+    for (int k = 0; k < ROWS; k++) found = found || !strcmp(models[i].path, rows[k].path);
+    CHECK(found, "%s has no row here", models[i].path);
+  }
+  for (int i = 0; i < ROWS; i++) check_row(&rows[i]);
+  arena_free(arena);
+}
+
 // ---- random graphs --------------------------------------------------------------------------------------
 
 enum { RANDOM_LENGTH = 5 }; // T of random_symbols
@@ -726,6 +799,7 @@ int main(void) {
   test_random_masks();
   test_random();
   test_models();
+  test_shipped();
   test_attentions();
   test_shift();
   test_shared_keys();
