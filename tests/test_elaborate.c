@@ -335,6 +335,36 @@ static void test_defines(void) {
   session_close(&session);
 }
 
+// Every model with an encoder takes its features from the last block but one, in each of its layouts of
+// weights.
+static void test_feature(void) {
+  static const struct {
+    const char *model, *define, *last, *beyond;
+  } rows[] = {
+      {"vit", "feature=-2", "blocks.2.", "blocks.3."},
+      {"siglip", "feature=-2", "blocks.2.", "blocks.3."},
+      {"clip", "vision.feature=-2", "vision.blocks.2.", "vision.blocks.3."},
+      {"vlm", "vision.feature=-2", "vision.blocks.2.", "vision.blocks.3."},
+      {"llava", "vision.feature=-2", "vision.blocks.1.", "vision.blocks.2."}, // of 3 blocks
+      {"nanovlm", "vision.feature=-2", "vision.blocks.2.", "vision.blocks.3."},
+      {"minimind2v", "vision.feature=-2", "vision.blocks.2.", "vision.blocks.3."},
+      {"minimind3v", "vision.feature=-2", "vision.blocks.2.", "vision.blocks.3."},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    Session session;
+    char path[100];
+    snprintf(path, sizeof path, "models/%s.vlm", rows[i].model);
+    bool good = session_open(&session, path, "tiny", &rows[i].define, 1);
+    Graph *graph = good ? model_graph(session.model, "forward") : NULL;
+    WeightMaps maps;
+    CHECK(graph && model_weights(session.model, &maps), "%s: %s", path, session_said(&session));
+    if (graph)
+      CHECK(parameter_count(graph, rows[i].last, false) && !parameter_count(graph, rows[i].beyond, false),
+            "%s", path);
+    session_close(&session);
+  }
+}
+
 // An error inside of the library is shown with the call that led there.
 static void test_library_error(void) {
   Session session;
@@ -373,6 +403,7 @@ int main(void) {
   test_system_preset();
   test_preprocess_word();
   test_defines();
+  test_feature();
   test_library_error();
   test_cost();
   return check_finish();
