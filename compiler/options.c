@@ -95,7 +95,7 @@ static const Flag flags[] = {
     {"seed", 0, T | H | K, FLAG_WHOLE, AT(seed), 0, 0, 9e15, "N",
      "of initial values, order of the data, and sampling"},
     {"quiet", 'q', T | E, FLAG_SET, AT(quiet), 0, 0, 0, NULL, "no progress line"},
-    {"profile", 0, T | E | H, FLAG_SET, AT(profile), 0, 0, 0, NULL, "time per kernel in the end"},
+    {"profile", 0, T, FLAG_SET, AT(profile), 0, 0, 0, NULL, "time per kernel in the end"},
     {"limit", 0, E, FLAG_WHOLE, AT(limit), 0, 1, 1e12, "N", "only the first N rows"},
     {"sheet", 0, E, FLAG_TEXT, AT(sheet), 0, 0, 0, "FILE", "a sheet of pictures with their answers, as PNG"},
     {"log", 0, E, FLAG_TEXT, AT(log), 0, 0, 0, "FILE", "every row's answer, as JSON lines"},
