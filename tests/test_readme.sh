@@ -3,13 +3,14 @@
 #
 #   sh tests/test_readme.sh             input: $BUILD/vlmc and the documents; output: FAILED lines, the closing line
 #   UPDATE=1 sh tests/test_readme.sh    rewrites docs/architecture.svg and the quoted output that no longer holds
-#   UPDATE=all sh tests/test_readme.sh  and the figures that differ from run to run
+#   UPDATE=all sh tests/test_readme.sh  and the times and losses
 #
 # A fenced block of `sh` is run; a block of `text` right after it is its output. `<!-- varies -->` over the `text`
-# says that its figures differ from run to run: words are compared then, numbers not; lines of progress are left
-# out. Calls of make are only looked up in the Makefile. For runs/demo a checkpoint of two steps stands in, and what
-# is quoted of it is not compared. Skipped: what needs the pictures or NVRTC where these are not installed. Blocks of
-# `vlm` quote models/ or stdlib/, line by line. The Chinese documents have the same blocks. TIMES=1 times the blocks.
+# says that it holds times, which differ from run to run, and losses, which sums in another order change: times are
+# not compared then, losses may be half as much again. Lines of progress are left out. Calls of make are only looked
+# up in the Makefile. For runs/demo a checkpoint of two steps stands in: its answers and figures are not compared.
+# Skipped: what needs the pictures or NVRTC where these are not installed. What commands write stands in runs/. Blocks
+# of `vlm` quote models/ or stdlib/, line by line. The Chinese documents have the same blocks. TIMES=1 times the blocks.
 . "$(dirname "$0")/shell.sh"
 root=$(pwd)
 pictures=/usr/share/datasets/fashion-mnist
@@ -59,12 +60,19 @@ pretend_demo() {
     --steps 2 -D sft.batch=8 --quiet
 }
 
-# words: what two outputs must share where their figures vary
-words() { sed -E 's/[0-9]+([:.][0-9]+)*(e[-+][0-9]+)?/N/g; s/ +/ /g; s/N [kMGT]?(B|FLOP|i?B)\b/N unit/g' "$1"; }
+# what two outputs must share where times and losses vary, and the losses
+words() { sed -E 's/[0-9.]+ (ms|s|tokens\/s)\b/N \1/g; s/loss [0-9.]+/loss N/g' "$1"; }
+losses() { sed -nE 's/.*loss ([0-9]+\.[0-9]+).*/\1/p' "$1"; }
+form() { grep -E '^\[|%|/s' "$1" | sed -E 's/[0-9.]+/N/g; s/ +/ /g'; }
+near() { # FILE FILE
+  losses "$1" >"$here/one" && losses "$2" >"$here/two"
+  paste -d ' ' "$here/one" "$here/two" | awk '$1 > 1.5 * $2 || $2 > 1.5 * $1 { print "loss", $1, "is not near", $2; bad = 1 } END { exit bad }'
+}
 
 same_output() { # BLOCK without its ending
   if [ "${UPDATE:-}" = all ]; then return 1; fi
   if [ -e "$1.varies" ]; then
+    near "$1.text" "$1.got" || return 1
     words "$1.text" >"$here/wanted" && words "$1.got" >"$here/seen"
   else
     cp "$1.text" "$here/wanted" && cp "$1.got" "$here/seen"
@@ -96,7 +104,13 @@ run_block() { # FILE BLOCK
   grep -vE ' step [0-9]+/[0-9]+ .* left' "$here/log" >"$2.got" # without the progress of training
   if grep -q 'needs NVRTC' "$2.got"; then skip "$place: NVRTC is not installed"; rm "$2.got"; return; fi
   if [ $status -ne 0 ]; then fail "$place: status $status" "$(cat "$2.got")"; rm "$2.got"; return; fi
-  if grep -q runs/demo "$2.sh" || [ ! -e "$2.text" ]; then pass; rm "$2.got"; return; fi
+  if [ -e "$2.text" ] && grep -q runs/demo "$2.sh"; then
+    form "$2.text" >"$here/wanted" && form "$2.got" >"$here/seen"
+    if difference=$(diff "$here/wanted" "$here/seen"); then pass; else fail "$place: other lines are quoted (<) than come out (>)" "$difference"; fi
+    rm "$2.got"
+    return
+  fi
+  if [ ! -e "$2.text" ]; then pass; rm "$2.got"; return; fi
   if difference=$(same_output "$2"); then pass; rm "$2.got"; return; fi
   [ -n "${UPDATE:-}" ] || fail "$place: what is quoted (<) is not what comes out (>)" "$difference"
 }
@@ -114,6 +128,16 @@ workplace() {
   cp "$vlmc" "$(dirname "$vlmc")/vlmc-llvm.so" build/
 }
 
+presets() { # FILE: its table of models names all presets of each, but for those of tests and examples
+  sed -nE 's/^\| \[[a-z0-9]+\.vlm\]\((models\/[a-z0-9]+\.vlm)\) \|([^|]*)\|.*/\1 \2/p' "$root/$1" >"$here/table"
+  while read -r model names; do
+    told=$(echo "$names" | tr -d '`' | tr ' ' '\n' | sort)
+    there=$(sed -nE 's/^preset ([a-z0-9_]+).*/\1/p' "$root/$model" | grep -vxE 'tiny|fashion|fashion_long|shapes' | sort)
+    if [ "$told" = "$there" ]; then pass; else fail "$1: $model has the presets" "$there"; fi
+  done <"$here/table"
+  if [ "$(wc -l <"$here/table")" -ge 8 ]; then pass; else fail "$1: no table of models"; fi
+}
+
 links() { # FILE: what it links to is there
   folder=$(dirname "$root/$1")
   for target in $(sed '/^```/,/^```/d' "$root/$1" | grep -oE '(\]\(|src=")[^)"#]+' | sed -E 's/^(\]\(|src=")//' | grep -v '^https\?:'); do
@@ -128,6 +152,8 @@ for document in README docs/tour; do
   blocks "$chinese" "$two"
   workplace
   for block in "$one"/*.sh; do run_block "$english" "${block%.sh}"; done
+  left=$(ls | grep -vxE 'build|examples|models|runs|stdlib' | tr '\n' ' ')
+  if [ -z "$left" ]; then pass; else fail "$english: its commands leave behind: $left"; fi
   cd "$root" || exit 2
   for block in "$one"/*.vlm; do [ ! -e "$block" ] || quotes "$english" "$block"; done
   if [ -n "${UPDATE:-}" ]; then
@@ -141,6 +167,7 @@ for document in README docs/tour; do
   if difference=$(diff -r "$one" "$two"); then pass; else fail "$english (<) and $chinese (>) have other blocks" "$difference"; fi
   links "$english"
   links "$chinese"
+  [ "$document" != README ] || { presets "$english"; presets "$chinese"; }
 done
 
 "$vlmc" draw models/vlm.vlm --stage sft -o "$here/architecture.svg"
