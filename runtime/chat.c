@@ -92,7 +92,7 @@ static void print_new(const Chat *chat, const Text *answer, size_t before) {
   fflush(chat->options->out);
 }
 
-// Is the answer complete with this token? A plain text ends where its tokenizer begins or ends one.
+// Is the answer complete with this token? A plain text ends where its tokenizer begins or ends one, or names an end.
 static bool ends(const Chat *chat, int32_t id) {
   const Tokenizer *tokenizer = chat->options->tokenizer;
   const int32_t *before, *after;
@@ -103,7 +103,7 @@ static bool ends(const Chat *chat, int32_t id) {
     if (before[i] == id) return true;
   for (size_t i = 0; i < after_count; i++)
     if (after[i] == id) return true;
-  return false;
+  return id == tokenizer_end(tokenizer);
 }
 
 // One token after the other until an end token, the limit, the cache's end or a signal.

@@ -186,6 +186,7 @@ static void test_llama_keys(Folder *folder) {
             (back = write_and_read(folder, tokenizer, -1, -1, &failure)) &&
             gguf_open(folder->path, &file, &failure),
         "%s", failure.message);
+  CHECK(back && tokenizer_end(back) == 2, "the end that is named");
   check_string(&file, "tokenizer.ggml.model", "llama");
   check_number(&file, "tokenizer.ggml.bos_token_id", 1);
   check_number(&file, "tokenizer.ggml.eos_token_id", 2);

@@ -245,3 +245,5 @@ size_t tokenizer_after(const Tokenizer *tokenizer, const int32_t **ids) {
   *ids = tokenizer->after;
   return tokenizer->after_count;
 }
+
+int32_t tokenizer_end(const Tokenizer *tokenizer) { return tokenizer->named[NAMED_END]; }

@@ -87,6 +87,8 @@ const char *tokenizer_bytes(const Tokenizer *tokenizer, int32_t id, size_t *leng
 // end). tokenizer_encode does not add them: the caller knows where its text begins and ends.
 size_t tokenizer_before(const Tokenizer *tokenizer, const int32_t **ids);
 size_t tokenizer_after(const Tokenizer *tokenizer, const int32_t **ids);
+// The token that the tokenizer's file names as the end of a text (GGUF, SentencePiece, llama2.c); -1: it names none.
+int32_t tokenizer_end(const Tokenizer *tokenizer);
 
 // Appends the ids of a text. With `specials`, spellings of special tokens in it become those tokens; without,
 // they are ordinary text: that is how anything a user wrote has to be encoded. Added tokens that are not
