@@ -13,11 +13,11 @@
 # behind the patches, so that a model which looks closely (models/llava.vlm) may answer otherwise there.
 cd "$(dirname "$0")/../.." || exit 2
 [ -n "${LLAMA_CPP:-}" ] || { echo "skipped: LLAMA_CPP names no build of llama.cpp"; exit 0; }
+. tests/shell.sh
 program() { for name in "$@"; do for at in "$LLAMA_CPP/bin/$name" "$LLAMA_CPP/$name"; do
   [ ! -x "$at" ] || { echo "$at"; return; }; done; done; }
 completion=$(program llama-completion llama-cli) pictures=$(program llama-mtmd-cli)
 [ -n "$completion" ] || { echo "skipped: neither llama-completion nor llama-cli in $LLAMA_CPP or its bin"; exit 0; }
-. tests/shell.sh
 data=${VLMC_TEST_DATA:-../shared/data}
 greedy="--temp 0 -ctk f32 -ctv f32 -fa off -t 2 --no-warmup"
 
@@ -49,14 +49,13 @@ compares() {
     fail "$name: $ours and $prompt prompt tokens" "$(diff "$here/ours" "$here/theirs")"
   fi
 }
-export_gguf() { wants 0 "export to $1" "$vlmc" export "$2" --format gguf -o "$@"; }
 
 stories() {
-  [ -e "$data/stories260K/stories260K.bin" ] || { echo "skipped: no $data/stories260K (VLMC_TEST_DATA)"; return; }
+  [ -e "$data/stories260K/stories260K.bin" ] || { skip "no $data/stories260K (VLMC_TEST_DATA)"; return; }
   model="models/llama.vlm --preset stories260k"
   for dtype in f32 f16 bf16 q8_0 q4_0; do
     case $dtype in q*) least=60 ;; *) least=1000 ;; esac
-    wants 0 "export of stories260K" "$vlmc" export $model --from "$data/stories260K/stories260K.bin" --as gguf \
+    good "export of stories260K" "$vlmc" export $model --from "$data/stories260K/stories260K.bin" --as gguf \
       --tokenizer "$data/stories260K/tok512.bin" --format gguf --weights-dtype $dtype -o "$here/stories.gguf" &&
       theirs "$completion" -m "$here/stories.gguf" -p "" -n 200 -no-cnv --no-display-prompt $greedy &&
       compares $least "stories260K in $dtype" $model --weights "$here/stories.gguf" --plain --prompt "" --max-tokens 200
@@ -64,9 +63,9 @@ stories() {
 }
 
 smollm2() {
-  [ -n "${SMOLLM2:-}" ] || { echo "skipped: SMOLLM2 names no file (examples/smolvlm/get-weights.sh gets it)"; return; }
+  [ -n "${SMOLLM2:-}" ] || { skip "SMOLLM2 names no file (examples/smolvlm/get-weights.sh gets it)"; return; }
   for dtype in f32 f16; do
-    wants 0 "export of SmolLM2" "$vlmc" export models/llama.vlm --from "$SMOLLM2" --as gguf --format gguf \
+    good "export of SmolLM2" "$vlmc" export models/llama.vlm --from "$SMOLLM2" --as gguf --format gguf \
       --weights-dtype $dtype -o "$here/smollm2.gguf" || continue
     for question in "What is the capital of France?" "Write two sentences about the sea."; do
       theirs "$completion" -m "$here/smollm2.gguf" -p "$question" -n 64 -st --jinja --no-display-prompt --simple-io $greedy &&
@@ -78,7 +77,7 @@ smollm2() {
 # picture MODEL RUN PICTURE PROMPT, after export_vlm MODEL RUN
 export_vlm() {
   for part in lm.gguf mmproj; do
-    wants 0 "export of $part" "$vlmc" export "$1" --weights "$2" --as $part --format gguf -o "$here/$part" || return 1
+    good "export of $part" "$vlmc" export "$1" --weights "$2" --as $part --format gguf -o "$here/$part" || return 1
   done
 }
 picture() {
@@ -89,14 +88,14 @@ $4" && compares 1000 "$(basename "$1"), picture $(basename "$3")" "$1" --weights
 seeing() { # MODEL OPTION...
   model=$1
   shift
-  wants 0 "training of $model" "$vlmc" train "$model" "$@" --stage sft --data "$here" --out "$here/run" --epochs 100 -q &&
+  good "training of $model" "$vlmc" train "$model" "$@" --stage sft --data "$here" --out "$here/run" --epochs 100 -q &&
     export_vlm "$model" "$here/run" || return
   for name in $names; do picture "$model" "$here/run" "$here/png/$name.png" "what is it?"; done
   rm -r "$here/run"
 }
 small() {
   archive=$data/pngsuite/pngsuite.tar.xz names="basn0g01 basn0g08 basn2c08 basn2c16 basn3p08"
-  [ -e "$archive" ] || { echo "skipped: no $archive (VLMC_TEST_DATA)"; return; }
+  [ -e "$archive" ] || { skip "no $archive (VLMC_TEST_DATA)"; return; }
   tar -xJf "$archive" -C "$here" || return
   for name in $names; do for question in "what is it?" "its name?"; do
     echo "{\"image\": \"png/$name.png\", \"prompt\": \"$question\", \"answer\": \"the picture $name\"}"
@@ -111,7 +110,6 @@ if [ $# = 4 ]; then
 else
   stories
   smollm2
-  if [ -n "$pictures" ]; then small; else echo "skipped: no llama-mtmd-cli in $LLAMA_CPP or its bin"; fi
+  if [ -n "$pictures" ]; then small; else skip "no llama-mtmd-cli in $LLAMA_CPP or its bin"; fi
 fi
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish
