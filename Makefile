@@ -24,12 +24,13 @@ SCRIPTS = $(wildcard tests/test_*.sh)
 BENCHES = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
 WHOLE   = -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive # the plugin calls into the program
 
-.PHONY: all check demo bench fuzz install clean help
+.PHONY: all check sanitize demo bench fuzz install clean help
 all: $(BUILD)/vlmc $(PLUGIN)
 
 help:
 	@echo "make          build $(BUILD)/vlmc, installing what is missing"
 	@echo "make check    build and run all tests"
+	@echo "make sanitize build and run all tests under the address and undefined-behaviour sanitizers"
 	@echo "make demo     train a small VLM on Fashion-MNIST and talk with it (PRESET=long: longer, better; DATA=DIR)"
 	@echo "make bench    measure speed, as ratios"
 	@echo "make fuzz     60 seconds per reader of foreign input"
@@ -75,6 +76,11 @@ $(BUILD)/bench/%: tests/bench/%.c $(LIBRARY) $(PLUGIN)
 check: all $(TESTS)
 	@.ci/setup test fonts
 	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(SCRIPTS)
+
+# Under sanitizers GCC's flow analysis warns of what is not so: warnings are told, not errors.
+sanitize:
+	@$(MAKE) check BUILD=$(BUILD)/sanitize WARNINGS="-std=c11 -Wall -Wextra" \
+	  CFLAGS="-O1 -g -fsanitize=address,undefined" LDFLAGS="-fsanitize=address,undefined"
 
 bench: all $(BENCHES)
 	@BUILD=$(BUILD) sh tests/bench/run.sh

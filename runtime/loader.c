@@ -202,7 +202,10 @@ static bool check_options(const LoaderOptions *options, Failure *failure) {
   if (options->batch < 1 || options->batch > 1 << 20)
     return fail(failure, "a batch of %d samples: expected 1 to %d", options->batch, 1 << 20);
   if (options->conversation && (options->length < 2 || options->length > 1 << 24))
-    return fail(failure, "samples of at most %d tokens: expected 2 to %d", options->length, 1 << 24);
+    return fail(
+        failure,
+        "samples of at most %d tokens: expected 2 to %d; --length, or `length` in the stage, says how many",
+        options->length, 1 << 24);
   if (options->pictures < 0 || options->pictures > 1 << 16)
     return fail(failure, "%d pictures of a sample: expected up to %d", options->pictures, 1 << 16);
   const Preprocess *preprocess = options->preprocess;
