@@ -1,6 +1,7 @@
 // What the commands share: opening the compiler, device and store, finding tokenizers, loading checkpoints.
 #include "compiler/commands.h"
 
+#include "compiler/graph/passes/passes.h"
 #include "runtime/conversation.h"
 #include "runtime/dataset.h"
 #include "runtime/files.h"
@@ -106,7 +107,7 @@ static bool read_packing(const Options *options, Packing *packing, Failure *fail
   if (!name || options->command == COMMAND_EXPORT || packing_from_name(name, packing)) return true;
   const char *closest = closest_packing(name);
   return fail(failure, "--weights-dtype is f32, bf16, q8_0 or q4_0, found `%.40s`%s%s%s", name,
-              closest ? "; did you mean " : "", closest ? closest : "", closest ? "?" : "");
+              closest ? "; is " : "", closest ? closest : "", closest ? " meant?" : "");
 }
 
 static bool read_dtype(const char *name, DType *dtype, Failure *failure) {
@@ -355,6 +356,23 @@ int64_t job_length(Job *job, const Stage *stage, ProgramKind kind) {
     fprintf(stderr, "vlmc: warning: --length %" PRId64 ": the model has room for %" PRId64 " positions\n",
             job->options->length, limit);
   return asked && (!limit || asked < limit) ? asked : limit;
+}
+
+bool job_has_model_and_weights(Job *job) {
+  if (!compiler_model(job->compiler))
+    return fail(&job->failure, "%s is not a model file", job->options->model);
+  return job->options->weights ||
+         fail(&job->failure,
+              "--weights is needed: a folder that `vlmc train` wrote, or a published checkpoint");
+}
+
+void job_report_weights(Job *job, ProgramKind kind) {
+  const Unit *unit = compiler_unit(job->compiler, kind);
+  Text report = {0};
+  if (!unit || !job->compile.packing || job->options->quiet) return;
+  weights_report(unit->graph, unit->before_backward, &report);
+  fputs(text_string(&report), stderr);
+  text_free(&report);
 }
 
 // ---- profile ------------------------------------------------------------------------------------

@@ -57,6 +57,12 @@ int64_t job_vocabulary(Job *job);
 bool job_is_token_table(Job *job, const char *parameter);
 // Positions that a sample may have: --length, the stage's, the model's room; 0 where none of them says.
 int64_t job_length(Job *job, const Stage *stage, ProgramKind kind);
+bool job_has_model_and_weights(Job *job); // else fails: eval and chat need a model file and --weights
+// What --weights-dtype made of the weights, on stderr.
+void job_report_weights(Job *job, ProgramKind kind);
+// Is --data a text, rather than a folder of questions: a file, or a folder whose split begins with a text?
+bool job_data_is_text(Job *job, bool *is_text);
+bool eval_text(Job *job, const volatile sig_atomic_t *stop); // run_text.c: vlmc eval of such data
 void print_profile(const Unit *unit, Session *session, Text *text);
 
 #endif

@@ -1,7 +1,6 @@
-// vlmc eval and vlmc chat: both generate from a trained model.
+// vlmc eval and vlmc chat: both generate from a trained model (eval of a text does not: run_text.c).
 #include "compiler/commands.h"
 
-#include "compiler/graph/passes/passes.h"
 #include "runtime/chat.h"
 #include "runtime/evaluate.h"
 #include "runtime/files.h"
@@ -12,26 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static void report_weights(const Job *job, const Unit *unit) {
-  Text report = {0};
-  if (!job->compile.packing || job->options->quiet) return;
-  weights_report(unit->graph, unit->before_backward, job->compile.packing, &report);
-  fputs(text_string(&report), stderr);
-  text_free(&report);
-}
-
 // Weights, tokenizer and the two derived programs.
 static bool open_generator(Job *job, Generator **generator) {
-  const Options *options = job->options;
   Model *model = compiler_model(job->compiler);
-  if (!model) return fail(&job->failure, "%s is not a model file", options->model);
-  if (!options->weights)
-    return fail(&job->failure,
-                "--weights is needed: a folder that `vlmc train` wrote, or a published checkpoint");
+  if (!job_has_model_and_weights(job)) return false;
   const Program *prefill = compiler_program(job->compiler, PROGRAM_PREFILL);
   const Program *decode = prefill ? compiler_program(job->compiler, PROGRAM_DECODE) : NULL;
   if (!decode) return job_report(job);
-  report_weights(job, compiler_unit(job->compiler, PROGRAM_PREFILL));
+  job_report_weights(job, PROGRAM_PREFILL);
   if (!job_open_device(job) || !job_find_tokenizer(job, model_template(model), 0)) return false;
   if (!generator_open(prefill, decode, job->store, job->tokenizer, compiler_capacity(job->compiler),
                       generator, &job->failure))
@@ -72,7 +59,6 @@ static bool evaluate(Job *job, volatile sig_atomic_t *stop) {
                               .stop = stop};
   EvaluateResult result;
   Text report = {0};
-  if (!options->data) return fail(&job->failure, "--data is needed: the folder of the data set");
   if (!can_write(job, "log", options->log) || !can_write(job, "sheet", options->sheet)) return false;
   if (!open_template(job, &evaluate.form, &evaluate.preprocess)) return false;
   bool good = open_generator(job, &generator);
@@ -120,7 +106,8 @@ static bool chat(Job *job, volatile sig_atomic_t *stop) {
 
 int run_eval(const Options *options, volatile sig_atomic_t *stop) {
   Job job;
-  bool good = job_open(&job, options) && evaluate(&job, stop);
+  bool text = false, good = job_open(&job, options) && job_data_is_text(&job, &text);
+  good = good && (text ? eval_text(&job, stop) : evaluate(&job, stop));
   return job_close(&job, good);
 }
 

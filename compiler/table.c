@@ -56,6 +56,5 @@ void kernel_table(const Unit *unit, Text *text) {
   print_amount(text, flops, "FLOP");
   text_print(text, "  for B=%lld T=%lld\n", (long long)unit->symbols[SYMBOL_BATCH],
              (long long)unit->symbols[SYMBOL_TIME]);
-  Packing packing = unit->compiler->options.packing;
-  if (packing && unit->graph) weights_report(unit->graph, unit->before_backward, packing, text);
+  if (unit->compiler->options.packing && unit->graph) weights_report(unit->graph, unit->before_backward, text);
 }

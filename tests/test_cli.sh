@@ -74,6 +74,9 @@ refuses 'no pass `foo`' models/gpt.vlm --stop-after foo
 refuses 'no pass `foo`' models/gpt.vlm --dump-after foo
 refuses 'knows fusion' models/gpt.vlm --explain foo
 refuses 'f32 or bf16' models/gpt.vlm --dtype f16
+refuses 'f32, bf16, q8_0 or q4_0, found `q8`; is q8_0 meant' models/gpt.vlm --weights-dtype q8
+refuses 'f32, bf16, q8_0 or q4_0, found `other`$' models/gpt.vlm --weights-dtype other
+refuses 'not an option of `train`' train models/gpt.vlm --weights-dtype q8_0
 refuses 'forward, loss, train' models/gpt.vlm --program foo
 refuses 'no kernel' models/gpt.vlm --preset tiny --emit=kernels --kernel nosuch
 refuses 'shows none' models/gpt.vlm --preset tiny --emit=graph --kernel norm
@@ -166,6 +169,17 @@ good "table without a cache" "$vlmc" $small --cache-dir none && prints "table wi
 good "table of ref" "$vlmc" $small --target ref && prints "table of ref" '^total '
 good "other sizes" "$vlmc" $small --batch 3 --length 17 && prints "other sizes" 'for B=3 T=17'
 good "bf16" "$vlmc" $small --dtype bf16 --program forward && prints "bf16" '^total '
+for format in bf16 q8_0 q4_0; do
+  good "$format" "$vlmc" $small --weights-dtype $format --program forward &&
+    prints "$format" "^weights of contractions: [45] in $format, " && prints "$format" '^total '
+  "$vlmc" $small --weights-dtype $format --program forward --stop-after dead --dump-after dead 2>"$here/packed.graph"
+  good "$format as text" "$vlmc" "$here/packed.graph" --target ref --stop-after dead --dump-after dead
+  sed 1d "$here/packed.graph" >"$here/packed" && sed 1d "$here/err" >"$here/again"
+  same "$format read back" "$here/packed" "$here/again"
+done
+good "trained weights stay" "$vlmc" $small --weights-dtype q8_0 && prints "trained weights stay" 'stays f32.*: it is trained'
+good "packed weights in memory" "$vlmc" $small --weights-dtype q4_0 --program forward --emit=memory &&
+  prints "packed weights in memory" '10 buffers  packed weights$'
 for kind in forward loss train prefill decode; do good "--program $kind" "$vlmc" $small --program $kind --emit=memory && prints "--program $kind" "^memory of $kind"; done
 "$vlmc" --list-passes | while read -r pass what; do
   "$vlmc" $small --stop-after "$pass" >"$here/out" 2>"$here/err" && [ ! -s "$here/err" ] || echo "$pass"

@@ -134,6 +134,16 @@ holds "eval tells kinds apart, and a guesser that sees no picture" out '^在哪�
 if [ "$(wc -l <"$here/answers.jsonl")" -eq 80 ]; then pass; else fail "--log has a line an answer"; fi
 if [ "$(head -c 4 "$here/sheet.png" | tail -c 3)" = PNG ]; then pass; else fail "--sheet is no PNG"; fi
 good "eval --limit" "$vlmc" eval $sft --data "$data" --limit 3 --quiet && holds "eval --limit" out '/3\)$'
+printf '{"text": "bright on the left, dark on the right"}\n{"text": "left"}\n' >"$data/texts.jsonl"
+good "eval of texts" "$vlmc" eval models/gpt.vlm --weights "$here/gpt" --data "$data" --split texts && holds "eval of texts" out '^perplexity [0-9.]+ \([0-9]+ tokens, windows of 96\)$'
+printf 'bright on the left' >"$here/text"
+good "eval of a text" "$vlmc" eval models/gpt.vlm --weights "$here/gpt" --data "$here/text" --length 4 --weights-dtype bf16 && holds "eval of a text" out 'windows of 4\)$'
+good "a model with pictures reads a text" "$vlmc" eval $sft --data "$here/text" && holds "a model with pictures reads a text" out '^perplexity '
+refuses 'shows answers to questions' eval models/gpt.vlm --weights "$here/gpt" --data "$here/text" --log "$here/log"
+: >"$here/nothing"
+refuses 'no token to predict' eval models/gpt.vlm --weights "$here/gpt" --data "$here/nothing"
+echo '{"prompt": "a", "answer": "b"}' >>"$data/texts.jsonl"
+refuses 'texts.jsonl:3: .*a split is either' eval models/gpt.vlm --weights "$here/gpt" --data "$data" --split texts
 refuses 'other.jsonl' eval $sft --data "$data" --split other
 chat() { good "chat: $1" "$vlmc" chat $sft --image "$2" --prompt "$1" && holds "chat: $1" out "^$3\$" && holds "chat: $1" err 'first token after [0-9]+ ms, [0-9]+ tokens, [0-9]+ tokens/s'; }
 chat "where is it?" "$data/left.png" left

@@ -267,7 +267,8 @@ static void compare_meaning(Arena *arena, Graph *graph, Graph *packed, Packing p
     inputs[i] = *find_tensor(packed, parts, "", name);
     for (int64_t k = 0; is_packed(packed, name) && k < type_elements(&inputs[i].type, symbols); k++)
       inputs[i].data[k] = dequantised(find_tensor(packed, parts, "values:", name),
-                                      find_tensor(packed, parts, "scales:", name), packing, k);
+                                      find_tensor(packed, parts, "scales:", name),
+                                      graph_find_input(packed, name)->packing, k);
   }
   graph_evaluate(graph, arena, symbols, inputs, expected);
   graph_evaluate(packed, arena, symbols, parts, found);
@@ -286,6 +287,8 @@ static void test_meaning(Packing packing) {
   check_legal(packed);
   CHECK(is_packed(packed, "token") && is_packed(packed, "up") && is_packed(packed, "filter"), "%s",
         packing_table[packing].name);
+  CHECK(graph_find_input(packed, "token")->packing == (packing == PACKING_Q4_0 ? PACKING_Q8_0 : packing),
+        "a table that is looked up, under %s", packing_table[packing].name);
   CHECK(!is_packed(packed, "gain") && !is_packed(packed, "learned"), "%s", packing_table[packing].name);
   CHECK(is_packed(packed, "odd") == (packing == PACKING_BF16), "%s", packing_table[packing].name);
   const char *text = print_graph(arena, packed);
@@ -295,7 +298,7 @@ static void test_meaning(Packing packing) {
   compare_meaning(arena, graph, packed, packing);
   check_graph(clean);
   Text report = {0};
-  weights_report(packed, graph, packing, &report);
+  weights_report(packed, graph, &report);
   CHECK(strstr(text_string(&report), "`learned`"), "%s", text_string(&report));
   CHECK(!strstr(text_string(&report), "`odd`") == (packing == PACKING_BF16), "%s", text_string(&report));
   text_free(&report);
@@ -336,7 +339,7 @@ static void test_joined(void) {
   Graph *packed = weights(graph, graph, PACKING_Q8_0);
   CHECK(!strcmp(print_graph(arena, packed), print_graph(arena, graph)), "%s", print_graph(arena, packed));
   Text report = {0};
-  weights_report(packed, graph, PACKING_Q8_0, &report);
+  weights_report(packed, graph, &report);
   CHECK(strstr(text_string(&report), "`right` stays f32[d=64, o=2]: it is joined"), "%s",
         text_string(&report));
   text_free(&report);

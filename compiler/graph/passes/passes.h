@@ -33,13 +33,13 @@ typedef struct OptimizerOptions {
 } OptimizerOptions;
 Graph *optimizer(Graph *graph, const Graph *rule, OptimizerOptions options);
 // weights.c: f32 parameters that contractions read, and that are not trained, become packed (base/packing.h):
-// whoever reads them reads the parts, "values:<parameter>" and "scales:<parameter>", and computes the value
-// from these. Which they are, `source` says: a graph of the same model from before differentiation and
-// derivation, so that all programs of a model agree. Those whose last axes hold no whole number of blocks
-// stay f32.
+// whoever reads them reads the parts, "values:<parameter>" and "scales:<parameter>", and computes the value from
+// these. Which they are, `source` says: a graph of the same model from before differentiation and derivation, so
+// that all programs of a model agree. Those whose last axes hold no whole number of blocks stay f32. A table that
+// is looked up as well (that of the tokens) is held in q8_0 where the others are in q4_0.
 Graph *weights(Graph *graph, const Graph *source, Packing packing);
 // What became of them: a line on how many are packed and what that saves, and one on each that is not.
-void weights_report(const Graph *graph, const Graph *source, Packing packing, Text *text);
+void weights_report(const Graph *graph, const Graph *source, Text *text);
 // precision.c: activations (float values with a run-time axis that come from contractions or looked-up rows) are
 // stored as `storage` where they are stored, and contractions read that; parameters, gradients, optimizer states,
 // sums, maxima, data and results stay f32. A node's dtype is its storage: arithmetic inside of a kernel is f32.

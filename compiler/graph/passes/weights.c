@@ -14,27 +14,39 @@
 
 // ---- which --------------------------------------------------------------------------------------
 
-// How contractions read a node: not at all; as it stands or by views; by views of which one joins it to
-// others, so that they would choose among many for each element.
-enum { CONTRACTED = 1, CONTRACTED_JOINED = 2 };
+// Who reads a node: contractions, as it stands or by views; contractions, by views of which one joins it to others, so
+// that they would choose among many for each element; whoever looks up rows.
+enum {
+  CONTRACTED = 1,
+  CONTRACTED_JOINED = 2,
+  LOOKED_UP = 4,
+  ANY_CONTRACTION = CONTRACTED | CONTRACTED_JOINED
+};
 
-static uint8_t *find_contracted(const Graph *graph, Arena *arena) {
-  uint8_t *contracted = ARENA_ARRAY(arena, uint8_t, graph->count);
+static uint8_t *find_readers(const Graph *graph, Arena *arena) {
+  uint8_t *readers = ARENA_ARRAY(arena, uint8_t, graph->count);
   for (NodeId id = (NodeId)graph->count; id-- > 1;) {
     const Node *node = &graph->nodes[id];
-    uint8_t how = op_table[node->op].properties & VIEW ? contracted[id] : 0;
-    if (node->op == OP_CONCAT && how) how = CONTRACTED_JOINED;
+    uint8_t how = op_table[node->op].properties & VIEW ? readers[id] : 0;
+    if (node->op == OP_CONCAT && how & CONTRACTED) how ^= ANY_CONTRACTION;
     if (node->op == OP_DOT && node->attributes.contract) how = CONTRACTED;
-    for (int i = 0; i < op_table[node->op].inputs; i++) contracted[node->in[i]] |= how;
+    for (int i = 0; i < op_table[node->op].inputs; i++) readers[node->in[i]] |= how;
+    if (node->op == OP_GATHER) readers[node->in[0]] |= LOOKED_UP;
   }
-  return contracted;
+  return readers;
 }
 
-// How contractions read the parameter; 0: they do not, or it is none.
-static int contracted_parameter(const Graph *source, const uint8_t *contracted, const Input *input) {
+// Who reads the parameter; 0: nobody of these, or it is none.
+static int readers_of(const Graph *source, const uint8_t *readers, const Input *input) {
   const Input *same = graph_find_input((Graph *)(uintptr_t)source, input->name);
   bool parameter = input->role == INPUT_PARAM && same && graph_type(source, same->node)->dtype == DTYPE_F32;
-  return parameter ? contracted[same->node] : 0;
+  return parameter ? readers[same->node] : 0;
+}
+
+// A table that is looked up as well, as that of the tokens, is what the whole model stands on: four bits are not
+// enough for it.
+static Packing packing_for(Packing asked, int readers) {
+  return asked == PACKING_Q4_0 && readers & LOOKED_UP ? PACKING_Q8_0 : asked;
 }
 
 // ---- what is read in its place ------------------------------------------------------------------
@@ -121,15 +133,16 @@ static NodeId pack(Graph *to, const Graph *from, const Input *input, Packing pac
 Graph *weights(Graph *graph, const Graph *source, Packing packing) {
   Arena *scratch = arena_new();
   Graph *result = graph_new_like(graph);
-  uint8_t *contracted = find_contracted(source, scratch);
+  uint8_t *readers = find_readers(source, scratch);
   NodeId *renamed = ARENA_ARRAY(scratch, NodeId, graph->count);
   for (NodeId id = 1; id < graph->count; id++) {
     const Node *node = &graph->nodes[id];
     NodeId inputs[MAX_INPUTS];
     const Input *input = node->op == OP_INPUT ? &graph->inputs[node->attributes.input] : NULL;
     for (int i = 0; i < MAX_INPUTS; i++) inputs[i] = renamed[node->in[i]];
-    bool weight = input && contracted_parameter(source, contracted, input) == CONTRACTED;
-    if (weight && !input->packing && !input->trained) renamed[id] = pack(result, graph, input, packing);
+    int how = input && !input->packing && !input->trained ? readers_of(source, readers, input) : 0;
+    if ((how & ANY_CONTRACTION) == CONTRACTED)
+      renamed[id] = pack(result, graph, input, packing_for(packing, how));
     if (!renamed[id]) renamed[id] = graph_copy_node(result, graph, id, inputs);
   }
   graph_copy_outputs(result, graph, renamed);
@@ -144,31 +157,43 @@ static double bytes_of(const Type *type) {
   return (double)type_elements(type, none) * (double)dtype_bytes(type->dtype);
 }
 
-static const char *why_left(const Input *input, int contracted) {
+static const char *why_left(const Input *input, int readers) {
   if (input->trained) return "it is trained";
-  if (contracted & CONTRACTED_JOINED) return "it is joined to others before the contraction";
+  if (readers & CONTRACTED_JOINED) return "it is joined to others before the contraction";
   return "its last axes hold no whole number of blocks";
 }
 
-void weights_report(const Graph *graph, const Graph *source, Packing packing, Text *text) {
+static void print_counts(const int counts[PACKING_COUNT], Text *text) {
+  const char *separator = "";
+  for (int packing = PACKING_COUNT; packing-- > 1;) {
+    if (!counts[packing]) continue;
+    text_print(text, "%s%d in %s", separator, counts[packing], packing_table[packing].name);
+    separator = ", ";
+  }
+  if (!*separator) text_print(text, "none packed");
+}
+
+void weights_report(const Graph *graph, const Graph *source, Text *text) {
   Arena *scratch = arena_new();
-  uint8_t *contracted = find_contracted(source, scratch);
+  uint8_t *readers = find_readers(source, scratch);
   double packed = 0, before = 0;
-  int count = 0;
+  int counts[PACKING_COUNT] = {0};
   Text left = {0};
   for (size_t i = 0; i < graph->input_count; i++) {
     const Input *input = &graph->inputs[i];
     const Type *type = graph_type(graph, input->node);
-    int how = contracted_parameter(source, contracted, input);
+    int how = readers_of(source, readers, input);
     if (input->role == INPUT_PART) packed += bytes_of(type);
-    if (input->packing) before += bytes_of(type), count++;
-    if (!how || input->packing) continue;
+    if (input->packing) before += bytes_of(type), counts[input->packing]++;
+    if (!(how & ANY_CONTRACTION) || input->packing) continue;
     text_print(&left, "  `%s` stays ", input->name);
     type_print(&left, type);
     text_print(&left, ": %s\n", why_left(input, how));
   }
-  text_print(text, "weights of contractions: %d in %s, %.1f MiB instead of %.1f\n%s", count,
-             packing_table[packing].name, packed / (1 << 20), before / (1 << 20), text_string(&left));
+  text_print(text, "weights of contractions: ");
+  print_counts(counts, text);
+  text_print(text, ", %.1f MiB instead of %.1f\n%s", packed / (1 << 20), before / (1 << 20),
+             text_string(&left));
   text_free(&left);
   arena_free(scratch);
 }
