@@ -1,19 +1,20 @@
 // Target cuda without a GPU: the text of every sample, executed by the simulator of the thread block, against
-// the interpreter; planted bugs that the simulator must see; and NVRTC's cubins for two architectures.
-#include "compiler/emit/cuda_emit.h"
-#include "runtime/device.h"
+// the interpreter; planted bugs that the simulator must see; and NVRTC's cubins for two architectures. Where there is a
+// GPU, the same kernels run on it as well.
 #include "tests/check.h"
+#include "tests/cuda_device.h"
 #include "tests/cuda_simulate.h"
 #include "tests/random_kernel.h"
 
-enum { WIDTHS = 3, MAX_CASES = WIDTHS * SAMPLE_COUNT };
+enum { WIDTHS = 3, MAX_CASES = WIDTHS * SAMPLE_COUNT, RANDOM_COUNT = 24 };
 static const int widths[WIDTHS] = {7, 40, 132};
+static const int64_t few[SYMBOL_COUNT] = {0, 1, 1, 6, 7}; // contractions of few rows are another schedule
+static const int64_t random_sizes[2][SYMBOL_COUNT] = {{0, 2, 5, 3, 8}, {0, 1, 4, 0, 4}};
 
 // Narrow ones at all sizes, the wide ones for the edges of tiles.
 static void test_samples(const char *folder) {
   static const int64_t sizes[][SYMBOL_COUNT] = {{0, 2, 5, 4, 9}, {0, 3, 1, 0, 1}, {0, 2, 67, 3, 70}};
   static const int64_t empty[][SYMBOL_COUNT] = {{0, 0, 4, 0, 4}, {0, 2, 0, 0, 0}, {0, 2, 0, 3, 3}};
-  static const int64_t few[SYMBOL_COUNT] = {0, 1, 1, 6, 7};
   Arena *arena = arena_new();
   Case cases[MAX_CASES];
   Text functions = {0};
@@ -23,7 +24,7 @@ static void test_samples(const char *folder) {
       Case *test = &cases[count++];
       test->kernel = samples[i].make(arena, widths[w]);
       test->kernel->name = arena_print(arena, "%s_%d", samples[i].name, widths[w]);
-      add_case(test, w == 1 ? few : NULL, &functions); // contractions of few rows are another schedule
+      add_case(test, w == 1 ? few : NULL, &functions);
     }
   void *handle = build_cases(arena, folder, "samples", &functions);
   for (int i = 0; handle && i < count; i++) {
@@ -41,19 +42,17 @@ static void test_samples(const char *folder) {
 }
 
 // What the samples do not think of: random kernels.
-static void test_random(const char *folder, int first, int count) {
-  static const int64_t sizes[][SYMBOL_COUNT] = {{0, 2, 5, 3, 8}, {0, 1, 4, 0, 4}};
-  static const int64_t few[SYMBOL_COUNT] = {0, 1, 1, 6, 7};
+static void test_random(const char *folder) {
   Arena *arena = arena_new();
-  Case *cases = ARENA_ARRAY(arena, Case, count);
+  Case cases[RANDOM_COUNT];
   Text functions = {0};
-  for (int i = 0; i < count; i++) {
-    cases[i].kernel = random_kernel(arena, (uint64_t)(first + i));
+  for (int i = 0; i < RANDOM_COUNT; i++) {
+    cases[i].kernel = random_kernel(arena, (uint64_t)(1 + i));
     add_case(&cases[i], i % 2 ? few : NULL, &functions);
   }
   void *handle = build_cases(arena, folder, "random", &functions);
-  for (int i = 0; handle && i < count; i++)
-    for (int s = 0; s < 2; s++) check_case(handle, &cases[i], sizes[s], 0, 8);
+  for (int i = 0; handle && i < RANDOM_COUNT; i++)
+    for (int s = 0; s < 2; s++) check_case(handle, &cases[i], random_sizes[s], 0, 8);
   if (handle) dlclose(handle);
   text_free(&functions);
   arena_free(arena);
@@ -152,59 +151,23 @@ static void test_cubins(void) {
 
 // ---- a real GPU
 
-// One sample on the device: upload all buffers, launch, download all.
-static bool run_on_device(Device *device, const Kernel *kernel, Code *code, SampleData *data,
-                          const int64_t *symbols, Failure *failure) {
-  void *memory[KERNEL_MAX_BUFFERS] = {0}, *loaded = NULL;
-  Launch launch = {.code = 0, .buffer_count = kernel->buffer_count, .kernel = kernel->name};
-  Program program = {.codes = code, .code_count = 1, .launches = &launch, .launch_count = 1};
-  bool fine = device->load(device, &program, &loaded, failure);
-  for (int i = 0; fine && i < kernel->buffer_count; i++) {
-    memory[i] = device->allocate(device, data->bytes[i], failure);
-    fine = memory[i] && device->upload(device, memory[i], data->buffers[i], data->bytes[i], failure);
-  }
-  fine = fine && device->launch(device, loaded, &program, &launch, memory, symbols, failure);
-  for (int i = 0; i < kernel->buffer_count; i++) {
-    fine = fine && device->download(device, data->buffers[i], memory[i], data->bytes[i], failure);
-    device->release(device, memory[i]);
-  }
-  device->unload(device, loaded);
-  return fine;
-}
-
+// Samples and random kernels. The GPU's own functions round otherwise than those of the CPU: twice the slack.
 static void test_device(void) {
-  Failure failure = {0};
-  Device *device = device_cuda(&failure);
-  if (!device) {
-    CHECK(failure.message[0] && !failure.internal, "no GPU, and no reason for it");
-    SKIP("kernels on a GPU: %s", failure.message);
-    return;
-  }
-  int capability = 0;
-  const char *name = strstr(device->name, "(sm_");
-  if (name) capability = atoi(name + 4);
-  static const int64_t sizes[][SYMBOL_COUNT] = {{0, 2, 5, 4, 9}, {0, 3, 1, 0, 1}, {0, 8, 131, 3, 134}};
-  for (int i = 0; i < SAMPLE_COUNT * WIDTHS; i++) {
-    Arena *arena = arena_new();
-    Kernel *kernel = samples[i / WIDTHS].make(arena, widths[i % WIDTHS]);
-    Code code = {0};
-    void *handle = NULL;
-    EmitOptions options = {.architecture = arena_print(arena, "sm_%d", capability), .threads = 1};
-    bool fine = emitter_cuda.compile(&kernel, 1, &options, &code, &handle, &failure);
-    CHECK(fine, "%s", failure.message);
-    for (int s = 0; fine && s < 3; s++) {
-      SampleData expected = sample_data(kernel, sizes[s], 9), got = sample_data(kernel, sizes[s], 9);
-      kernel_interpret(kernel, expected.buffers, sizes[s]);
-      CHECK(run_on_device(device, kernel, &code, &got, sizes[s], &failure), "%s", failure.message);
-      double error = sample_error(kernel, &expected, &got);
-      CHECK(error <= 2 * sample_tolerance(kernel), "%s on the GPU: error %g", kernel->name, error);
-      sample_data_free(&expected);
-      sample_data_free(&got);
+  static const int64_t sizes[3][SYMBOL_COUNT] = {{0, 2, 5, 4, 9}, {0, 3, 1, 0, 1}, {0, 8, 131, 3, 134}};
+  Gpu gpu;
+  if (!gpu_open(&gpu, "samples and random kernels")) return;
+  for (int w = 0; w < WIDTHS; w++)
+    for (int i = 0; i < SAMPLE_COUNT; i++) {
+      Arena *arena = arena_new();
+      gpu_check(&gpu, samples[i].make(arena, widths[w]), w == 1 ? few : NULL, sizes, 3, 2);
+      arena_free(arena);
     }
-    if (fine) emitter_cuda.release(handle);
+  for (int i = 0; i < RANDOM_COUNT; i++) {
+    Arena *arena = arena_new();
+    gpu_check(&gpu, random_kernel(arena, (uint64_t)(1 + i)), i % 2 ? few : NULL, random_sizes, 2, 16);
     arena_free(arena);
   }
-  device->close(device);
+  gpu_close(&gpu);
 }
 
 static bool compile_cached(Kernel *kernel, const char *folder, const char *architecture, Text *cubin) {
@@ -270,7 +233,7 @@ int main(void) {
   if (simulator_available()) {
     test_planted(folder);
     test_samples(folder);
-    test_random(folder, 1, 24);
+    test_random(folder);
   } else {
     SKIP("simulated CUDA: no g++ on this machine");
   }

@@ -1,9 +1,9 @@
-// The shipped models on target cuda without a GPU: every kernel of their programs, at small sizes, executed
-// by the simulator against the interpreter; and every kernel of their presets through NVRTC for two
-// architectures.
+// Models on target cuda: every kernel of their programs, at small sizes, executed by the simulator and, where there is
+// one, by the GPU, against the interpreter. test_cubins.c compiles all kernels of all presets.
 #include "compiler/compile.h"
 #include "compiler/emit/cuda_emit.h"
 #include "tests/check.h"
+#include "tests/cuda_device.h"
 #include "tests/cuda_simulate.h"
 
 typedef struct Wanted {
@@ -17,7 +17,7 @@ typedef struct Wanted {
 #define SMALL_VISION                                                                                         \
   "vision.image=12", "vision.patch=4", "vision.width=24", "vision.heads=3", "vision.depth=1"
 #define SMALL_LLAMA "vocab=40", "width=36", "heads=3", "groups=1", "hidden=40", "depth=1"
-#define SMALL_LM "lm.width=24", "lm.heads=3", "lm.depth=1"
+#define SMALL_LM    "lm.width=24", "lm.heads=3", "lm.depth=1"
 static const Wanted wanted[] = {
     {"models/vit.vlm",
      "tiny",
@@ -65,30 +65,32 @@ static const Wanted wanted[] = {
     {"models/llama.vlm", "tiny", NULL, PROGRAM_DECODE, DTYPE_BF16, PACKING_Q4_0, {SMALL_LLAMA}},
     {"models/llama.vlm", "tiny", NULL, PROGRAM_DECODE, DTYPE_F32, PACKING_Q8_0, {SMALL_LLAMA}},
 };
-enum { WANTED_COUNT = sizeof wanted / sizeof *wanted, MAX_KERNELS = 1000 };
+enum { WANTED_COUNT = sizeof wanted / sizeof *wanted };
+static const int64_t sizes[2][SYMBOL_COUNT] = {{0, 2, 5, 0, 5}, {0, 1, 1, 6, 7}}; // many positions, one
 
 // Distinct kernels of many programs; the compilers that own them stay open.
+typedef struct Found {
+  Kernel *kernel;
+  uint64_t hash;
+  const int64_t *likely; // the program's sizes
+} Found;
 typedef struct Kernels {
   Arena *arena;
-  Kernel *list[MAX_KERNELS];
-  uint64_t hashes[MAX_KERNELS];
-  const int64_t *likely[MAX_KERNELS]; // the program's sizes
-  int count;
+  Found *list;
+  size_t count, capacity;
   Compiler *compilers[WANTED_COUNT];
 } Kernels;
 
 static void add_kernel(Kernels *kernels, Kernel *kernel, const int64_t *likely) {
   uint64_t hash = kernel_hash(kernel);
-  for (int i = 0; i < kernels->count; i++)
-    if (kernels->hashes[i] == hash && kernel_same_code(kernels->list[i], kernel)) return;
-  if (kernels->count == MAX_KERNELS) return;
-  kernel->name = arena_print(kernels->arena, "k%d_%s", kernels->count, kernel->name);
-  kernels->hashes[kernels->count] = hash;
-  kernels->likely[kernels->count] = likely;
-  kernels->list[kernels->count++] = kernel;
+  for (size_t i = 0; i < kernels->count; i++)
+    if (kernels->list[i].hash == hash && kernel_same_code(kernels->list[i].kernel, kernel)) return;
+  kernel->name = arena_print(kernels->arena, "k%zu_%s", kernels->count, kernel->name);
+  Found found = {kernel, hash, likely};
+  ARENA_PUSH(kernels->arena, kernels->list, kernels->count, kernels->capacity, found);
 }
 
-static void add_program(Kernels *kernels, int number, bool small) {
+static void add_program(Kernels *kernels, int number) {
   static const char *const library[] = {"stdlib", "models"};
   const Wanted *of = &wanted[number];
   CompileOptions options = {.model = of->model,
@@ -101,7 +103,7 @@ static void add_program(Kernels *kernels, int number, bool small) {
                             .library_count = 2,
                             .threads = 1};
   options.defines = of->defines;
-  while (small && of->defines[options.define_count]) options.define_count++;
+  while (of->defines[options.define_count]) options.define_count++;
   Text errors = {0};
   Compiler *compiler = kernels->compilers[number] = compiler_open(&options, &errors);
   CHECK(compiler, "%s", text_string(&errors));
@@ -112,12 +114,10 @@ static void add_program(Kernels *kernels, int number, bool small) {
     add_kernel(kernels, unit->lowered.kernels[i], unit->symbols);
 }
 
-static Kernels *collect(bool small) {
-  Arena *arena = arena_new();
-  Kernels *kernels = ARENA_NEW(arena, Kernels);
-  kernels->arena = arena;
-  for (int i = 0; i < WANTED_COUNT; i++) add_program(kernels, i, small);
-  return kernels;
+static void collect(Kernels *kernels) {
+  *kernels = (Kernels){.arena = arena_new()};
+  for (int i = 0; i < WANTED_COUNT; i++) add_program(kernels, i);
+  printf("%zu distinct kernels\n", kernels->count);
 }
 
 static void kernels_free(Kernels *kernels) {
@@ -125,58 +125,39 @@ static void kernels_free(Kernels *kernels) {
   arena_free(kernels->arena);
 }
 
-static void test_simulated(const char *folder) {
-  static const int64_t sizes[SYMBOL_COUNT] = {0, 2, 5, 0, 5}, decoding[SYMBOL_COUNT] = {0, 1, 1, 6, 7};
-  Kernels *kernels = collect(true);
+static void test_simulated(const Kernels *kernels, const char *folder) {
   Case *cases = ARENA_ARRAY(kernels->arena, Case, kernels->count + 1);
   Text functions = {0};
-  for (int i = 0; i < kernels->count; i++) {
-    cases[i].kernel = kernels->list[i];
-    add_case(&cases[i], kernels->likely[i], &functions);
+  for (size_t i = 0; i < kernels->count; i++) {
+    cases[i].kernel = kernels->list[i].kernel;
+    add_case(&cases[i], kernels->list[i].likely, &functions);
   }
   void *handle = build_cases(kernels->arena, folder, "models", &functions);
-  for (int i = 0; handle && i < kernels->count; i++) {
-    check_case(handle, &cases[i], sizes, 0, 8);
-    check_case(handle, &cases[i], decoding, 0, 8);
-  }
+  for (size_t i = 0; handle && i < kernels->count; i++)
+    for (int s = 0; s < 2; s++) check_case(handle, &cases[i], sizes[s], 0, 8);
   if (handle) dlclose(handle);
   text_free(&functions);
-  kernels_free(kernels);
 }
 
-static void test_cubins(void) {
-  static const char *const architectures[] = {"sm_80", "sm_90a"};
-  CudaCompiler compiler;
-  Failure failure = {0};
-  if (!cuda_compiler_open(&compiler, &failure)) {
-    SKIP("cubins of the models: %s", failure.message);
-    return;
-  }
-  Kernels *kernels = collect(false);
-  Code *codes = ARENA_ARRAY(kernels->arena, Code, kernels->count + 1);
-  for (int a = 0; a < 2; a++) {
-    EmitOptions options = {.architecture = architectures[a], .threads = 2};
-    void *handle = NULL;
-    bool fine =
-        emitter_cuda.compile(kernels->list, (size_t)kernels->count, &options, codes, &handle, &failure);
-    CHECK(fine, "%s", failure.message);
-    for (int i = 0; fine && i < kernels->count; i++)
-      CHECK(codes[i].cubin_bytes && !codes[i].spill_bytes, "%s for %s spills %d bytes", codes[i].name,
-            architectures[a], codes[i].spill_bytes);
-    if (fine) emitter_cuda.release(handle);
-  }
-  printf("%d distinct kernels\n", kernels->count);
-  kernels_free(kernels);
+static void test_device(const Kernels *kernels) {
+  Gpu gpu;
+  if (!gpu_open(&gpu, "kernels of the models")) return;
+  for (size_t i = 0; i < kernels->count; i++)
+    gpu_check(&gpu, kernels->list[i].kernel, kernels->list[i].likely, sizes, 2, 16);
+  gpu_close(&gpu);
 }
 
 int main(void) {
   char folder[] = "/tmp/vlmc-test-XXXXXX";
   if (!mkdtemp(folder)) return 1;
+  Kernels kernels;
+  collect(&kernels);
   if (simulator_available())
-    test_simulated(folder);
+    test_simulated(&kernels, folder);
   else
     SKIP("simulated kernels of the models: no g++ on this machine");
   rmdir(folder);
-  test_cubins();
+  test_device(&kernels);
+  kernels_free(&kernels);
   return check_finish();
 }
