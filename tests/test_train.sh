@@ -206,6 +206,16 @@ done
 refuses 'problem' check models/vlm.vlm $vision $lm --stage sft --data "$data" --tokenizer "$here/clip/tokenizer.json"
 holds "check: frozen and not loaded" out '^PROBLEM  no frozen part is left at its random start'
 good "check: a model that starts anew" "$vlmc" check models/gpt.vlm $gpt --data "$data" && holds "check: a model that starts anew" out 'expected about ln\(300\)'
+# what a file holds beside what the model wants is listed, whole layers of it too, and nothing else
+shallow=$(echo "$gpt" | sed 's/depth=2/depth=1/')
+"$vlmc" check models/gpt.vlm $shallow --data "$data" --from "$here/gpt" >"$here/out" 2>"$here/err"
+holds "check: a layer too many" out ' 16 of 16 tensors from a checkpoint'
+tail -c +9 "$here/gpt/model.safetensors" | head -c "$(od -An -tu8 -N8 "$here/gpt/model.safetensors" | tr -d ' ')" |
+  grep -oE '"blocks\.1\.[^"]*"' | tr -d '"' | sort >"$here/wanted"
+sed -n 's/^.*model.safetensors: \(.*\) is there, nothing of the model wants it$/\1/p' "$here/err" | sort >"$here/listed"
+if [ -s "$here/wanted" ]; then same "check: unused tensors are listed" "$here/wanted" "$here/listed"; else fail "the second layer's tensors"; fi
+"$vlmc" check models/gpt.vlm $gpt --data "$data" --from "$here/gpt" >"$here/out" 2>"$here/err"
+if grep -q 'nothing of the model' "$here/err"; then fail "check: of a file that fits all is used" "$(cat "$here/err")"; else pass; fi
 # Weights of small magnitude, 0.008 to 0.5, times 2^8: bytes of signs and exponents, and some of fractions.
 LC_ALL=C tr '\074\075\076\274\275\276' '\100\101\102\300\301\302' <"$here/gpt.safetensors" >"$here/senseless.safetensors"
 refuses 'problem' check models/gpt.vlm $gpt --data "$data" --from "$here/senseless.safetensors"
