@@ -27,6 +27,7 @@ typedef struct Sizes {
   LLVMValueRef panels_at_once;    // right panels packed together
   LLVMValueRef chunk;             // rows whose sums are kept between blocks of the contraction
   LLVMValueRef right, left, sums; // scratch memory
+  LLVMValueRef lines;             // likewise: lines of the right operand as f32
 } Sizes;
 
 typedef struct Gemm {
@@ -34,7 +35,9 @@ typedef struct Gemm {
   Dot dot;
   Sizes sizes;
   bool left_in_place;
-  LLVMValueRef few;  // i1: the right operand is read once, where it lies, by lines or rows; NULL: never
+  LLVMValueRef few;  // i1: the right operand is read once, by lines or rows; NULL: never
+  bool streams;      // few rows: by rows of the right operand, where they lie; else by lines
+  bool evaluated;    // the lines are no plain loads (weights to be dequantised, say)
   LLVMValueRef many; // i1: it is packed for tiles; NULL: never
 } Gemm;
 
@@ -125,6 +128,7 @@ static void set_scratch(Gemm *gemm) {
     sums = chunk * at_once * width * 4;
   sizes->right = gemm->many ? scratch(gemm, right) : NULL;
   sizes->left = gemm->left_in_place ? NULL : scratch(gemm, GROUP_ROWS * depth * 4);
+  if (gemm->few && gemm->evaluated) sizes->lines = scratch(gemm, dot_lines_at_once(gemm->emit) * deepest * 4);
   int64_t strip = gemm->few ? tile * FEW_PANELS : tile;
   sizes->sums = scratch(gemm, depths == 1 || sums < strip ? strip : sums);
 }
@@ -232,17 +236,36 @@ static void finish_if_last(Gemm *gemm, const Block *block, const Region *tile, L
 
 // ---- few rows -----------------------------------------------------------------------------------
 
+// Lines of the right operand from `column` on: where they lie, or evaluated into scratch memory. Beyond the tile's
+// end stands anything: those sums are dropped.
+static void right_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef column, int at_once,
+                        LLVMValueRef pointers) {
+  Emit *emit = gemm->emit;
+  if (!gemm->evaluated) {
+    dot_lines(emit, &gemm->dot, &gemm->dot.right, column, tile->column_end, block->begin, at_once, pointers);
+    return;
+  }
+  LLVMValueRef end = minimum(gemm, add(gemm, column, number(gemm, at_once)), tile->column_end);
+  int64_t stride = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH;
+  dot_evaluate_lines(emit, &gemm->dot, &gemm->dot.right, column, end, block->begin, block->end,
+                     gemm->sizes.lines, number(gemm, stride));
+  for (int i = 0; i < at_once; i++)
+    LLVMBuildStore(emit->builder, floats(gemm, gemm->sizes.lines, number(gemm, i * stride)),
+                   llvm_offset(emit, pointers, emit->pointer, number(gemm, i)));
+}
+
 // Lines of the right operand, each multiplied with every line of the left one. left: pointers to lines.
 static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
                            LLVMValueRef sums) {
   Emit *emit = gemm->emit;
   const Kernel *kernel = emit->kernel;
   int at_once = dot_lines_at_once(emit);
-  DType dtype = kernel->buffers[kernel->exprs[gemm->dot.right.expr].buffer].dtype;
+  DType dtype = DTYPE_F32;
+  if (!gemm->evaluated) dtype = kernel->buffers[kernel->exprs[gemm->dot.right.expr].buffer].dtype;
   LLVMValueRef function = dot_lines_function(emit, dtype, DTYPE_F32), width = number(gemm, gemm->dot.width);
   LLVMValueRef lines = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)at_once));
   Loop column = llvm_loop_open(emit, tile->column_begin, tile->column_end, at_once);
-  dot_lines(emit, &gemm->dot, &gemm->dot.right, column.index, tile->column_end, block->begin, at_once, lines);
+  right_lines(gemm, tile, block, column.index, at_once, lines);
   Loop row = llvm_loop_open(emit, number(gemm, 0), subtract(gemm, tile->row_end, tile->row_begin), 1);
   LLVMValueRef place =
       add(gemm, multiply(gemm, row.index, width), subtract(gemm, column.index, tile->column_begin));
@@ -378,7 +401,7 @@ static void multiply_group(Gemm *gemm, const Region *chunk, const Region *group,
   Emit *emit = gemm->emit;
   LLVMValueRef width = number(gemm, gemm->dot.width), rows = number(gemm, gemm->dot.tile_rows);
   LLVMValueRef stride = multiply(gemm, gemm->sizes.depth, width);
-  if (gemm->few && !gemm->dot.right.lines) {
+  if (gemm->few && gemm->streams) {
     Branch few = llvm_branch_open(emit, gemm->few);
     left_lines(gemm, group, block, pointers); // few rows are one tile
     multiply_streams(gemm, group, block, pointers);
@@ -391,7 +414,7 @@ static void multiply_group(Gemm *gemm, const Region *chunk, const Region *group,
                  minimum(gemm, add(gemm, row.index, rows), group->row_end)};
   LLVMValueRef sums = sums_of(gemm, chunk, row.index, panel_number);
   if (gemm->left_in_place || gemm->few) left_lines(gemm, &tile, block, pointers);
-  if (gemm->few && gemm->dot.right.lines) {
+  if (gemm->few && !gemm->streams) {
     Branch few = llvm_branch_open(emit, gemm->few);
     multiply_lines(gemm, &tile, block, pointers, sums);
     llvm_branch_close(emit, &few);
@@ -489,9 +512,11 @@ static void set_ways(Gemm *gemm) {
   const Dot *dot = &gemm->dot;
   LLVMValueRef limit = number(gemm, dot->tile_rows), always = LLVMConstInt(gemm->emit->i1, 1, false);
   bool known = dot_constant(dot->rows.size, &rows);
-  bool plain = gemm->emit->kernel->exprs[dot->right.expr].op == SCALAR_LOAD; // else packing spares computing
-  bool streams = plain && dot->right.across && dot->columns.count == 1 && dot->contract.count == 1;
-  bool in_place = dot->right.lines || streams;
+  bool plain = gemm->emit->kernel->exprs[dot->right.expr].op == SCALAR_LOAD;
+  gemm->streams = plain && !dot->right.lines && dot->right.across && dot->columns.count == 1 &&
+                  dot->contract.count == 1; // else packing spares computing
+  gemm->evaluated = !plain && !dot->right.across;
+  bool in_place = dot->right.lines || gemm->streams || gemm->evaluated;
   if (in_place && (!known || rows <= dot->tile_rows))
     gemm->few = known ? always : compare(gemm, LLVMIntSLE, dot->rows.size, limit);
   if (!gemm->few)
