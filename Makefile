@@ -79,7 +79,7 @@ check: all $(TESTS)
 
 # Under sanitizers GCC's flow analysis warns of what is not so: warnings are told, not errors.
 sanitize:
-	@$(MAKE) check BUILD=$(BUILD)/sanitize WARNINGS="-std=c11 -Wall -Wextra" \
+	@$(MAKE) check BUILD=$(BUILD)-sanitized WARNINGS="-std=c11 -Wall -Wextra" \
 	  CFLAGS="-O1 -g -fsanitize=address,undefined" LDFLAGS="-fsanitize=address,undefined"
 
 bench: all $(BENCHES)
