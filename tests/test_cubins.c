@@ -1,9 +1,10 @@
-// Every kernel of every shipped model through NVRTC, for sm_80 and sm_90a, without a GPU: all files of
-// models/ in all their presets and without one, all programs and stages, f32 and bf16.
+// Every kernel of every shipped model through NVRTC, for sm_80 and sm_90a, without a GPU: all files of models/ in all
+// their presets and without one, all programs and stages, f32 and bf16; without a preset, weights packed in each way.
 //
 // Presets differ mostly in sizes, which are constants in the text. Kernels of the same schedule whose texts differ in
-// nothing but numbers and names are compiled once, at the sizes of the first; those of bf16, which all share the same
-// conversions, for one of the two architectures in turn. VLMC_CUBINS=all compiles each distinct text for both.
+// nothing but numbers and names are compiled once, at the sizes of the first. Kernels of bf16 and of packed weights all
+// share the same few conversions: they are compiled for one of the two architectures in turn, q4_0 under bf16 and the
+// other packings under f32. VLMC_CUBINS=all leaves nothing out: each distinct text for both.
 #include "compiler/compile.h"
 #include "compiler/emit/cuda_emit.h"
 #include "runtime/threads.h"
@@ -119,13 +120,14 @@ static void add_kernel(Kernels *kernels, Kernel *kernel, const int64_t *symbols,
 // ---- all programs of a model ----------------------------------------------------------------------------
 
 // Does the program exist for this model and stage? The first stage stands for what does not depend on stages.
-static bool wanted(Compiler *compiler, ProgramKind kind, bool first_stage) {
+static bool wanted(Compiler *compiler, ProgramKind kind, bool first_stage, bool packed) {
+  if (packed && kind != PROGRAM_FORWARD && kind != PROGRAM_PREFILL && kind != PROGRAM_DECODE) return false;
   switch (kind) {
   case PROGRAM_FORWARD: return first_stage;
   case PROGRAM_LOSS: return first_stage && model_has(compiler_model(compiler), "loss");
   case PROGRAM_TRAIN: return compiler_default_kind(compiler) == PROGRAM_TRAIN;
   case PROGRAM_APPLY:
-    return wanted(compiler, PROGRAM_TRAIN, first_stage) && compiler_stage(compiler)->accumulate > 1;
+    return wanted(compiler, PROGRAM_TRAIN, first_stage, packed) && compiler_stage(compiler)->accumulate > 1;
   default: // prefill and decode of models that write; test_derive.c holds which do
     return first_stage && model_template(compiler_model(compiler)) &&
            compiler_unit_until(compiler, kind, "derive");
@@ -133,33 +135,43 @@ static bool wanted(Compiler *compiler, ProgramKind kind, bool first_stage) {
 }
 
 static void add_programs(Kernels *kernels, const CompileOptions *options, bool first_stage) {
+  bool narrow = options->storage != DTYPE_F32 || options->packing != PACKING_NONE;
   Text errors = {0};
   Compiler *compiler = compiler_open(options, &errors);
   CHECK(compiler, "%s", text_string(&errors));
   text_free(&errors);
   for (int kind = 0; compiler && kind < PROGRAM_COUNT; kind++) {
-    if (!wanted(compiler, kind, first_stage)) continue;
-    const char *where =
-        arena_print(kernels->arena, "%s --preset %s --stage %s --dtype %s --program %s", options->model,
-                    options->preset ? options->preset : "(none)", options->stage ? options->stage : "(none)",
-                    options->storage == DTYPE_F32 ? "f32" : "bf16", program_names[kind]);
+    if (!wanted(compiler, kind, first_stage, options->packing != PACKING_NONE)) continue;
+    const char *where = arena_print(
+        kernels->arena, "%s --preset %s --stage %s --dtype %s --weights-dtype %s --program %s",
+        options->model, options->preset ? options->preset : "(none)",
+        options->stage ? options->stage : "(none)", options->storage == DTYPE_F32 ? "f32" : "bf16",
+        packing_table[options->packing].name, program_names[kind]);
     const Unit *unit = compiler_unit_until(compiler, kind, "lower");
     CHECK(unit && unit->lowered.kernel_count, "%s: %s", where, compiler_errors(compiler));
     for (size_t i = 0; unit && i < unit->lowered.kernel_count; i++)
-      add_kernel(kernels, unit->lowered.kernels[i], unit->symbols, options->storage != DTYPE_F32, where);
+      add_kernel(kernels, unit->lowered.kernels[i], unit->symbols, narrow, where);
   }
   compiler_close(compiler);
 }
 
-static void add_model(Kernels *kernels, const Shipped *model) {
-  for (size_t p = 0; p < model->preset_count; p++)
+// Is this part of the short form of the test?
+static bool is_short(size_t preset, Packing packing, bool wide) {
+  return !packing || (!preset && wide == (packing != PACKING_Q4_0));
+}
+
+static void add_model(Kernels *kernels, const Shipped *model, size_t preset) {
+  for (int packing = 0; packing < PACKING_COUNT; packing++)
     for (int wide = 1; wide >= 0; wide--)
       for (size_t s = 0; s < model->stage_count || !s; s++) {
+        if (s && packing) continue; // nothing packed is trained
+        if (!kernels->every_size && !is_short(preset, (Packing)packing, wide)) continue;
         CompileOptions options = {.model = model->path,
-                                  .preset = model->presets[p],
+                                  .preset = model->presets[preset],
                                   .stage = model->stage_count ? model->stages[s] : NULL,
                                   .target = "cuda",
                                   .storage = wide ? DTYPE_F32 : DTYPE_BF16,
+                                  .packing = (Packing)packing,
                                   .library = shipped_library,
                                   .library_count = 2,
                                   .threads = 1};
@@ -218,7 +230,9 @@ int main(void) {
                      .compiler = &compiler};
   Shipped *models;
   size_t count = shipped_models(arena, &models);
-  for (size_t i = 0; i < count; i++) add_model(&kernels, &models[i]);
+  for (size_t i = 0; i < count; i++)
+    for (size_t preset = 0; preset < models[i].preset_count; preset++)
+      add_model(&kernels, &models[i], preset);
   CHECK(kernels.count + 1 < TABLE, "more than %d distinct kernels: make the table larger", TABLE);
   printf("%zu kernels of %zu models, %zu distinct\n", kernels.seen, count, kernels.count);
   compile_all(&kernels);
