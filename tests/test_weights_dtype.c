@@ -466,6 +466,22 @@ static void check_logits(const char *target, Packing packing, const float *found
         sqrt(difference / norm));
 }
 
+// No temporary is as large as a weight that is packed.
+static void check_temporaries(Running *running, ProgramKind kind, Packing packing) {
+  const Program *program = compiler_program(running->compiler, kind);
+  static const int64_t sizes[SYMBOL_COUNT] = {0, 1, 3, 0, 3};
+  const char *stored = NULL;
+  for (int i = 0; program && i < program->buffer_count; i++)
+    for (int k = 0; k < program->buffer_count; k++) {
+      const Buffer *weight = &program->buffers[i], *other = &program->buffers[k];
+      if (weight->packing && other->role == ROLE_TEMPORARY &&
+          buffer_elements(other, sizes) >= buffer_elements(weight, sizes))
+        stored = other->name;
+    }
+  CHECK(program && !stored, "%s, %s: %s is as large as a weight", program_names[kind],
+        packing_table[packing].name, stored ? stored : "there is no program, and nothing");
+}
+
 // A packed program against the plain one of the weights that it holds.
 static void test_programs(const char *target, Packing packing) {
   static float expected[LOGITS], found[LOGITS];
@@ -476,6 +492,8 @@ static void test_programs(const char *target, Packing packing) {
     run_model(&plain, expected);
     run_model(&packed, found);
     check_logits(target, packing, found, expected);
+    for (ProgramKind kind = PROGRAM_FORWARD; kind <= PROGRAM_DECODE; kind++)
+      if (kind == PROGRAM_FORWARD || kind >= PROGRAM_PREFILL) check_temporaries(&packed, kind, packing);
     close_model(&packed);
   }
   close_model(&plain);
