@@ -78,6 +78,7 @@ typedef struct Unit {
   int64_t symbols[SYMBOL_COUNT];
   int64_t time_limit; // positions that the model has room for; 0: no limit of its own
   bool compiled;      // program.codes can run
+  bool failed;        // in one of its passes, which has said why: none runs again
 } Unit;
 
 // Runs the passes for a kind of program, up to code. NULL: see compiler_errors.

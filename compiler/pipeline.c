@@ -121,14 +121,15 @@ bool pipeline_run(Unit *unit, int *done, int last) {
   const CompileOptions *options = &unit->compiler->options;
   int stop = options->stop_after ? pipeline_find(options->stop_after) : PASS_COUNT - 1;
   if (last < stop) stop = last;
-  for (; *done <= stop; ++*done) {
+  for (; *done <= stop && !unit->failed; ++*done) {
     const Pass *pass = &passes[*done];
     bool kernels_only = !unit->graph && unit->lowered.kernel_count && strcmp(pass->name, "emit");
     if (!(pass->kinds >> unit->kind & 1) || kernels_only) continue;
     double start = clock_now();
-    if (!pass->run(unit)) return false;
+    unit->failed = !pass->run(unit);
     double middle = clock_now();
-    if (!verify(unit, pass)) return false;
+    unit->failed = unit->failed || !verify(unit, pass);
+    if (unit->failed) return false;
     if (options->time_passes)
       fprintf(stderr, "%-8s %-10s %8.2f ms   verify %6.2f ms\n", program_names[unit->kind], pass->name,
               1e3 * (middle - start), 1e3 * (clock_now() - middle));
@@ -136,5 +137,5 @@ bool pipeline_run(Unit *unit, int *done, int last) {
         (!strcmp(options->dump_after, "all") || !strcmp(options->dump_after, pass->name)))
       dump(unit, pass);
   }
-  return true;
+  return !unit->failed;
 }
