@@ -1,9 +1,9 @@
 // A graph as text: graph -> lines that read.c reads back. See graph.h for the form; besides:
 //
-//   origin 1 "lm.blocks.0.attn" nn.softmax call=3 backward     where nodes come from; used as @1 behind a
-//   type %4 = exp %3: f32[B, T, width=128] @1 %2 = input lm.token param train normal=0.02: f32[..]        how
-//   a parameter starts: spread, or value=1 %5 = input lm.head param q8_0 normal=0.02: f32[..]          a
-//   packed weight, read by its parts alone
+//   origin 1 "lm.blocks.0.attn" nn.softmax call=3 backward       where nodes come from; used as @1 behind a type
+//   %4 = exp %3: f32[B, T, width=128] @1
+//   %2 = input lm.token param train normal=0.02: f32[..]          how a parameter starts: spread, or value=1
+//   %5 = input lm.head param q8_0 normal=0.02: f32[..]            a packed weight, read by its parts alone
 //
 // Names and labels that are no plain words stand in quotes.
 #include <inttypes.h>

@@ -3,12 +3,17 @@
 // starts a comment. The grammar, one line per construct:
 //
 //   kernel NAME ANCHOR
-//   from FILE:LINE (two blanks, the line's text)?            the rest of the line as it is; the file need not
-//   exist axes NAME=EXTENT ...                                     EXTENT: 128, T, 2*T+1 buffer NAME
-//   DTYPE[EXTENT, ...] read|write|update %N = const NUMBER : DTYPE %N = load NAME [INDEX, ...] (if %N)? :
-//   DTYPE %N = random stream NUMBER ATOM ATOM : f32 %N = OPERATION ATOM ... (over AXIS ...)? : DTYPE %N =
-//   index INDEX store NAME [INDEX, ...] (=|+=) ATOM (over AXIS ...)? INDEX = ATOM ((+|-|*) ATOM)? ATOM  =
-//   NUMBER | AXIS | size(EXTENT) | %N | neg(INDEX) | div(INDEX, INDEX) | mod(INDEX, INDEX) | (INDEX)
+//   from FILE:LINE (two blanks, the line's text)?            the rest of the line as it is; the file need not exist
+//   axes NAME=EXTENT ...                                     EXTENT: 128, T, 2*T+1
+//   buffer NAME DTYPE[EXTENT, ...] read|write|update
+//   %N = const NUMBER : DTYPE
+//   %N = load NAME [INDEX, ...] (if %N)? : DTYPE
+//   %N = random stream NUMBER ATOM ATOM : f32
+//   %N = OPERATION ATOM ... (over AXIS ...)? : DTYPE
+//   %N = index INDEX
+//   store NAME [INDEX, ...] (=|+=) ATOM (over AXIS ...)?
+//   INDEX = ATOM ((+|-|*) ATOM)?
+//   ATOM  = NUMBER | AXIS | size(EXTENT) | %N | neg(INDEX) | div(INDEX, INDEX) | mod(INDEX, INDEX) | (INDEX)
 #include "compiler/kernel/kernel.h"
 
 #include <ctype.h>

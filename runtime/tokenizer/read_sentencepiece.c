@@ -1,7 +1,8 @@
 // SentencePiece's tokenizer.model -> Tokenizer. The file is a protocol buffer:
 //
-//   1 piece*: 1 text, 2 score (float), 3 kind        2 trainer: 3 model type, 24 space as suffix, 41 <s>, 42
-//   </s> 3 normalizer: 2 table of characters, 3 space before the text, 4 single spaces, 5 spaces as marks
+//   1 piece*: 1 text, 2 score (float), 3 kind
+//   2 trainer: 3 model type, 24 space as suffix, 41 <s>, 42 </s>
+//   3 normalizer: 2 table of characters, 3 space before the text, 4 single spaces, 5 spaces as marks
 #include <stdlib.h>
 #include <string.h>
 

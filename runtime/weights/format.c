@@ -43,7 +43,6 @@ static float read_f8_e4m3(const unsigned char *at, int i) {
 static float read_f8_e5m2(const unsigned char *at, int i) { return f16_to_float((uint16_t)(at[i] << 8)); }
 
 // ---- blocks of 32: element i < 16 is the low half of byte i, element i >= 16 the high half of byte i - 16
-// --
 
 static int nibble(const unsigned char *bytes, int i) { return i < 16 ? bytes[i] & 15 : bytes[i - 16] >> 4; }
 

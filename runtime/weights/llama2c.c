@@ -6,8 +6,8 @@
 //   tok_embeddings.weight [vocab, dim]
 //   layers.{i}.attention_norm.weight [dim], .attention.wq.weight [dim, dim], .attention.wk.weight and
 //   .attention.wv.weight [kv_heads * head, dim], .attention.wo.weight [dim, dim], .ffn_norm.weight [dim],
-//   .feed_forward.w1.weight [hidden, dim], .feed_forward.w2.weight [dim, hidden], .feed_forward.w3.weight
-//   [hidden, dim]
+//   .feed_forward.w1.weight [hidden, dim], .feed_forward.w2.weight [dim, hidden],
+//   .feed_forward.w3.weight [hidden, dim]
 //   norm.weight [dim]
 //   freqs_cos, freqs_sin [seq_len, head / 2]   rotary tables
 //   output.weight [vocab, dim]                 absent where it is tok_embeddings.weight
