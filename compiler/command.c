@@ -91,23 +91,13 @@ static bool adopt_run(Job *job) {
   return true;
 }
 
-// `q8` is near enough to q8_0 to be meant.
-static const char *closest_packing(const char *name) {
-  const char *closest = NULL;
-  int least = 3;
-  for (int i = 0; i < PACKING_COUNT; i++) {
-    int changes = text_distance(name, packing_table[i].name, least - 1);
-    if (changes < least) least = changes, closest = packing_table[i].name;
-  }
-  return closest;
-}
-
 static bool read_packing(const Options *options, Packing *packing, Failure *failure) {
   const char *name = options->weights_dtype;
   if (!name || options->command == COMMAND_EXPORT || packing_from_name(name, packing)) return true;
-  const char *closest = closest_packing(name);
+  Closest closest = {.asked = name, .limit = 2}; // `q8` is near enough to q8_0
+  for (int i = 0; i < PACKING_COUNT; i++) closest_try(&closest, packing_table[i].name);
   return fail(failure, "--weights-dtype is f32, bf16, q8_0 or q4_0, found `%.40s`%s%s%s", name,
-              closest ? "; is " : "", closest ? closest : "", closest ? " meant?" : "");
+              closest.name ? "; is " : "", closest.name ? closest.name : "", closest.name ? " meant?" : "");
 }
 
 static bool read_dtype(const char *name, DType *dtype, Failure *failure) {

@@ -187,17 +187,13 @@ static const char *command_text(Command command) {
 
 static bool fail_unknown(const Options *options, const char *word, Failure *failure) {
   const struct CommandRow *row = &commands[options->command];
-  const char *name = word + strspn(word, "-"), *closest = NULL;
-  size_t length = strcspn(name, "=");
+  const char *name = word + strspn(word, "-");
   char asked[80];
-  int least = length > 3 ? 3 : 2;
-  snprintf(asked, sizeof asked, "%.*s", (int)(length < 79 ? length : 79), name);
-  for (int i = 0; i < FLAG_COUNT && word[1] == '-'; i++) {
-    int changes =
-        flags[i].commands >> options->command & 1 ? text_distance(asked, flags[i].name, least - 1) : least;
-    if (changes < least) least = changes, closest = flags[i].name;
-  }
-  if (closest) return fail(failure, "unknown option `%.80s`; is --%s meant?", word, closest);
+  snprintf(asked, sizeof asked, "%.*s", (int)strcspn(name, "="), name);
+  Closest closest = closest_to(asked);
+  for (int i = 0; i < FLAG_COUNT && word[1] == '-'; i++)
+    if (flags[i].commands >> options->command & 1) closest_try(&closest, flags[i].name);
+  if (closest.name) return fail(failure, "unknown option `%.80s`; is --%s meant?", word, closest.name);
   return fail(failure, "unknown option `%.80s`; `vlmc %s%s--help` lists them", word, row->name,
               *row->name ? " " : "");
 }
@@ -231,16 +227,14 @@ static bool read_flag(int count, char **words, int *at, Options *options, Failur
 // The first word is no command: is it a mistyped one, rather than a model file? A file of that name is one.
 static bool check_command(int count, char **words, Failure *failure) {
   const char *word = count > 1 ? words[1] : "-";
-  int least = strlen(word) > 3 ? 3 : 2;
-  const char *closest = NULL;
+  Closest closest = closest_to(word);
   if (*word == '-' || strpbrk(word, "./") || file_exists(word)) return true;
   for (int i = 1; i < COMMAND_COUNT; i++) {
-    int changes = text_distance(word, commands[i].name, least - 1);
-    if (!changes) return true;
-    if (changes < least) least = changes, closest = commands[i].name;
+    if (!strcmp(word, commands[i].name)) return true;
+    closest_try(&closest, commands[i].name);
   }
-  if (!closest) return true;
-  return fail(failure, "`%s` is neither a command nor a file; did you mean `vlmc %s`?", word, closest);
+  if (!closest.name) return true;
+  return fail(failure, "`%s` is neither a command nor a file; did you mean `vlmc %s`?", word, closest.name);
 }
 
 bool options_read(int count, char **words, Options *options, Failure *failure) {

@@ -10,19 +10,17 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { DEFAULT_WINDOW = 512 }; // positions, where neither --length nor the model says less
 
 bool job_data_is_text(Job *job, bool *is_text) {
   const char *data = job->options->data;
-  struct stat status;
   Dataset *dataset;
   Row row = {0};
   if (!data)
     return fail(&job->failure, "--data is needed: the folder of the data set, or the file of a text");
   if (!job_has_model_and_weights(job)) return false;
-  *is_text = !stat(data, &status) && S_ISREG(status.st_mode);
+  *is_text = file_exists(data);
   if (*is_text) return true;
   if (!dataset_open(data, job->options->split, &dataset, &job->failure)) return false;
   bool good = dataset_row(dataset, 0, job->arena, &row, &job->failure);
@@ -90,7 +88,6 @@ bool eval_text(Job *job, const volatile sig_atomic_t *stop) {
   const Options *options = job->options;
   Session *session = NULL;
   Perplexity sum = {0};
-  struct stat status;
   if (!check_options(job)) return false;
   const Unit *unit = compiler_unit_until(job->compiler, PROGRAM_LOSS, "elaborate");
   if (!unit) return job_report(job);
@@ -102,7 +99,7 @@ bool eval_text(Job *job, const volatile sig_atomic_t *stop) {
                                   .window = window,
                                   .progress = options->quiet ? NULL : stderr,
                                   .stop = stop};
-  if (good && !stat(options->data, &status) && S_ISREG(status.st_mode))
+  if (good && file_exists(options->data))
     good = read_file(job, &perplexity, &sum);
   else
     good = good && read_rows(job, &perplexity, &sum);

@@ -195,13 +195,10 @@ static void check_preset_setting(Model *model, const Ast *setting) {
 // The setting of the part at `path` whose name is most like `name`; NULL: none is like it.
 static const char *closest_setting(Model *model, const char *path, const char *name) {
   const Instance *instance = find_part(model, path);
-  const char *closest = NULL;
-  int least = strlen(name) > 3 ? 3 : 2;
-  for (size_t i = 0; instance && i < instance->ast->count; i++) {
-    int changes = text_distance(name, instance->ast->list[i]->text, least - 1);
-    if (changes < least) least = changes, closest = instance->ast->list[i]->text;
-  }
-  return closest;
+  Closest closest = closest_to(name);
+  for (size_t i = 0; instance && i < instance->ast->count; i++)
+    closest_try(&closest, instance->ast->list[i]->text);
+  return closest.name;
 }
 
 static void refuse_define(Model *model, const Define *define, const char *target, const char *name) {

@@ -27,14 +27,10 @@ Value *scope_find(Scope *scope, const char *name) {
 }
 
 const char *scope_closest(const Scope *scope, const char *name, bool outwards) {
-  int limit = strlen(name) > 3 ? 2 : 1, least = limit + 1;
-  const char *closest = NULL;
+  Closest closest = closest_to(name);
   for (; scope; scope = outwards ? scope->parent : NULL)
-    for (size_t i = 0; i < scope->count; i++) {
-      int changes = text_distance(name, scope->bindings[i].name, limit);
-      if (changes < least) least = changes, closest = scope->bindings[i].name;
-    }
-  return closest;
+    for (size_t i = 0; i < scope->count; i++) closest_try(&closest, scope->bindings[i].name);
+  return closest.name;
 }
 
 bool scope_in_equation(const Scope *scope) {

@@ -522,17 +522,14 @@ static void tell_found(const Parser *parser, yysymbol_kind_t found, Span span, T
 static void tell_closest(const Parser *parser, const yypcontext_t *context, Span span, Text *text) {
   const Source *source = &parser->diagnostics->sources->list[parser->source];
   yysymbol_kind_t expected[YYNTOKENS];
-  const char *closest = NULL;
   char name[40];
   int count = yypcontext_expected_tokens(context, expected, YYNTOKENS);
   snprintf(name, sizeof name, "%.*s", (int)(span.end - span.begin), source->text + span.begin);
-  int least = strlen(name) > 3 ? 3 : 2;
-  for (int i = 0; i < count; i++) {
-    bool word = expected[i] >= YYSYMBOL_IMPORT && expected[i] <= YYSYMBOL_NOT;
-    int changes = word ? text_distance(name, yysymbol_name(expected[i]), least - 1) : least;
-    if (changes < least) least = changes, closest = yysymbol_name(expected[i]);
-  }
-  if (closest) text_print(text, "; is `%s` meant?", closest);
+  Closest closest = closest_to(name);
+  for (int i = 0; i < count; i++)
+    if (expected[i] >= YYSYMBOL_IMPORT && expected[i] <= YYSYMBOL_NOT)
+      closest_try(&closest, yysymbol_name(expected[i]));
+  if (closest.name) text_print(text, "; is `%s` meant?", closest.name);
 }
 
 static int yyreport_syntax_error(const yypcontext_t *context, void *scanner, Parser *parser) {

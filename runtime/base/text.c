@@ -75,3 +75,15 @@ int text_distance(const char *a, const char *b, int limit) {
     if (tries[i] < least) least = tries[i];
   return least + 1;
 }
+
+Closest closest_to(const char *asked) {
+  return (Closest){.asked = asked, .limit = strlen(asked) > 3 ? 2 : 1};
+}
+
+void closest_try(Closest *closest, const char *name) {
+  if (closest->limit < 0) return; // the very name was there
+  int changes = text_distance(closest->asked, name, closest->limit);
+  if (changes > closest->limit) return;
+  closest->limit = changes - 1;
+  closest->name = name;
+}

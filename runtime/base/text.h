@@ -22,4 +22,13 @@ void text_number(Text *text, double value);
 // tries) counts as limit + 1.
 int text_distance(const char *a, const char *b, int limit);
 
+// The name most like one that was asked for, of those tried; among equals the first.
+typedef struct Closest {
+  const char *asked;
+  int limit;        // letters that may differ; afterwards one less than in what was found
+  const char *name; // NULL: none is like it
+} Closest;
+Closest closest_to(const char *asked); // by at most 2 letters, in words of up to three by 1
+void closest_try(Closest *closest, const char *name);
+
 #endif
