@@ -22,10 +22,12 @@ static inline Type type_of(DType dtype, int rank, const int64_t *extents) {
 
 static inline Axis axis(const char *label, int64_t extent) { return (Axis){label, extent_constant(extent)}; }
 
-static inline void verify(const Graph *graph, const char *what) {
+static inline bool verify(const Graph *graph, const char *what) {
   Text reason = {0};
-  CHECK(graph_verify(graph, &reason), "%s: %s", what, text_string(&reason));
+  bool good = graph && graph_verify(graph, &reason);
+  CHECK(good, "%s: %s", what, graph ? text_string(&reason) : "no graph");
   text_free(&reason);
+  return good;
 }
 
 #endif

@@ -1,6 +1,7 @@
 // The incremental graph against the whole one: prefill of some positions and then further ones, few or one at
 // a time, give what `forward` gives over all of them. Models that look ahead are refused at the model's line.
 #include "compiler/compile.h"
+#include "tests/graph_parts.h"
 #include "tests/model_graph.h"
 #include "tests/random_graph.h"
 #include "tests/shipped.h"
@@ -11,16 +12,9 @@ static const double tolerance = 1e-10;
 enum { BATCH = 2, LENGTH = 9, CAPACITY = 12, WIDTH = 6, HEADS = 2, PER_HEAD = 3, VOCAB = 7, CONTEXT = 16 };
 enum { PICTURE = 4, PICTURE_TOKENS = 3, PICTURE_ID = 6 };
 
-static uint32_t state = 1;
-static double uniform(double low, double high) {
-  state = state * 1664525u + 1013904223u;
-  return low + (high - low) * (double)(state >> 8) / (double)(1 << 24);
-}
-
 // ---- building models ------------------------------------------------------------------------------------
 
 static const Axis axis_b = {"B", {SYMBOL_BATCH, 1, 0}}, axis_t = {"T", {SYMBOL_TIME, 1, 0}};
-static Axis axis(const char *label, int64_t extent) { return (Axis){label, extent_constant(extent)}; }
 
 static NodeId parameter(Graph *graph, int rank, const Axis *axes) {
   Type type = {.dtype = DTYPE_F64, .rank = rank};
@@ -226,14 +220,6 @@ static double difference(const Tensor *whole, const Tensor *part, int64_t past, 
         largest = fabs(x - y) <= largest ? largest : fabs(x - y); // a NaN shows
       }
   return largest;
-}
-
-static bool verify(const Graph *graph, const char *what) {
-  Text reason = {0};
-  bool good = graph && graph_verify(graph, &reason);
-  CHECK(good, "%s: %s", what, graph ? text_string(&reason) : "no graph");
-  text_free(&reason);
-  return good;
 }
 
 // `prompt` positions by prefill, then `step` at a time.
