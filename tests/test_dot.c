@@ -11,9 +11,21 @@
 #include <stdlib.h>
 
 // ---- kernels from equations: "btk,nk->btn", a letter per axis in the order of memory
-// b, t, s are run-time sizes; h = 3, i = 4, j = 5; others as the case says.
+// b, t, s are run-time sizes; h = 3, i = 4, j = 5, c = 32, d = 16, e = 2; others as the case says.
 
-typedef enum Before { PLAIN, GELU, SCALED, GUARDED, NARROW, HALF, GATHERED, NORMED, BEFORE_COUNT } Before;
+typedef enum Before {
+  PLAIN,
+  GELU,
+  SCALED,
+  GUARDED,
+  NARROW,
+  HALF,
+  GATHERED,
+  NORMED,
+  EIGHT_BITS,
+  FOUR_BITS,
+  BEFORE_COUNT
+} Before;
 typedef enum After { AS_IT_IS, BIAS_GELU, MASK, TWO_STORES, UPDATE, AFTER_COUNT } After;
 
 typedef struct Case {
@@ -38,6 +50,9 @@ static int axis_of(Build *build, char letter) {
   Extent extent = extent_constant(letter == 'h'   ? 3
                                   : letter == 'i' ? 4
                                   : letter == 'j' ? 5
+                                  : letter == 'c' ? 32
+                                  : letter == 'd' ? 16
+                                  : letter == 'e' ? 2
                                   : letter == 'k' ? of->k
                                   : letter == 'n' ? of->n
                                                   : of->m);
@@ -78,11 +93,36 @@ static ExprId normed(Build *build, int buffer, const int *axes, ExprId value) {
   return sample_div(k, value, sample_add(k, sample_f(k, 1), sum));
 }
 
+// Weights in blocks along the last axis, or the last two: v * s - 128 * s, v a byte and s of its block; or v one half
+// of a byte, the low one first, and v * s - 8 * s.
+static ExprId packed(Build *build, const int *axes, int count) {
+  Kernel *k = build->kernel;
+  bool four = build->of->before == FOUR_BITS;
+  int stored[KERNEL_MAX_RANK + 1], blocks[KERNEL_MAX_RANK + 1], ends = count - (four ? 2 : 1);
+  for (int i = 0; i <= ends; i++) stored[i] = blocks[i] = axes[i];
+  stored[ends] = axes[count - 1];
+  stored[ends + 1] = blocks[ends] = -1;
+  ExprId bytes = sample_load(k, sample_buffer(k, "w", DTYPE_U8, BUFFER_READ, stored), stored), value = bytes;
+  if (four) {
+    ExprId sixteen = kernel_number(k, 16, DTYPE_I32);
+    ExprId first = kernel_binary(k, SCALAR_EQUAL, sample_at(k, axes[ends]), sample_i(k, 0));
+    value = kernel_select(k, first, kernel_binary(k, SCALAR_MOD, bytes, sixteen),
+                          kernel_binary(k, SCALAR_DIV, bytes, sixteen));
+  }
+  ExprId scale = sample_load(k, sample_buffer(k, "q", DTYPE_F16, BUFFER_READ, blocks), blocks);
+  value = sample_mul(k, kernel_cast(k, value, DTYPE_F32), scale);
+  return kernel_binary(k, SCALAR_SUB, value, sample_mul(k, scale, sample_f(k, four ? 8 : 128)));
+}
+
 static ExprId operand(Build *build, bool left, const char *letters, size_t count) {
   Kernel *k = build->kernel;
   Before before = build->of->before;
   int axes[KERNEL_MAX_RANK + 1];
   list_axes(build, letters, count, axes);
+  if ((before == EIGHT_BITS || before == FOUR_BITS) && !left) {
+    ExprId value = packed(build, axes, (int)count);
+    return build->absolute ? kernel_unary(k, SCALAR_ABS, value) : value;
+  }
   DType dtype = before == NARROW ? DTYPE_BF16 : before == HALF && !left ? DTYPE_F16 : DTYPE_F32;
   int buffer = sample_buffer(k, left ? "x" : "w", dtype, BUFFER_READ, axes);
   ExprId value = sample_load(k, buffer, axes);
@@ -311,6 +351,17 @@ static const Case cases[] = {
     {"kt,kn->tn", 34, 35, 0, NORMED, AS_IT_IS},
     {"kt,kn->tn", 34, 35, 0, GELU, UPDATE},
     {"kt,nk->tn", 34, 35, 0, NARROW, AS_IT_IS},
+    // packed weights: blocks as long as a register and not, one row and several, of a known number and not
+    {"tkc,nkc->tn", 5, 61, 0, EIGHT_BITS, BIAS_GELU},
+    {"btkc,nkc->btn", 1, 7, 0, EIGHT_BITS, AS_IT_IS},
+    {"kc,nkc->n", 67, 45, 0, EIGHT_BITS, UPDATE},
+    {"tki,nki->tn", 9, 18, 0, EIGHT_BITS, AS_IT_IS},
+    {"ki,nhki->nh", 131, 10, 0, EIGHT_BITS, MASK},
+    {"tkj,nkj->tn", 9, 18, 0, EIGHT_BITS, AS_IT_IS},
+    {"tked,nked->tn", 5, 61, 0, FOUR_BITS, AS_IT_IS},
+    {"btked,nked->btn", 1, 35, 0, FOUR_BITS, BIAS_GELU},
+    {"ked,nked->n", 60, 37, 0, FOUR_BITS, AS_IT_IS},
+    {"kei,nkei->n", 33, 13, 0, FOUR_BITS, UPDATE},
     // more than one block of the contraction, more than one strip of columns
     {"tk,nk->tn", 1601, 7, 0, PLAIN, BIAS_GELU},
     {"kt,kn->tn", 1030, 9, 0, GELU, UPDATE},

@@ -35,9 +35,11 @@ typedef struct Gemm {
   Dot dot;
   Sizes sizes;
   bool left_in_place;
-  LLVMValueRef few;  // i1: the right operand is read once, by lines or rows; NULL: never
-  bool streams;      // few rows: by rows of the right operand, where they lie; else by lines
-  bool evaluated;    // the lines are no plain loads (weights to be dequantised, say)
+  LLVMValueRef few; // i1: the right operand is read once, by lines or rows; NULL: never
+  bool streams;     // few rows: by rows of the right operand, where they lie; else by lines
+  bool evaluated;   // the lines are no plain loads (weights to be dequantised, say)
+  int64_t
+      unit; // they come in pieces of so many steps, which are evaluated in registers; 0: in scratch memory
   LLVMValueRef many; // i1: it is packed for tiles; NULL: never
 } Gemm;
 
@@ -97,8 +99,9 @@ static void set_depth(Gemm *gemm) {
   int64_t right_bytes = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
   LLVMValueRef total = gemm->dot.contract.size, one = number(gemm, 1);
   sizes->depths = maximum(gemm, pieces(gemm, total, number(gemm, limit)), one);
-  sizes->depth = maximum(gemm, round_up(gemm, pieces(gemm, total, sizes->depths), gemm->dot.lanes),
-                         number(gemm, gemm->dot.lanes));
+  int64_t whole = gemm->unit > gemm->dot.lanes ? gemm->unit : gemm->dot.lanes; // both powers of 2
+  sizes->depth =
+      maximum(gemm, round_up(gemm, pieces(gemm, total, sizes->depths), whole), number(gemm, whole));
   LLVMValueRef panel = multiply(gemm, sizes->depth, number(gemm, width * 4));
   sizes->panels_at_once = maximum(gemm, divide(gemm, number(gemm, right_bytes), panel), one);
   LLVMValueRef panels = maximum(gemm, sizes->panels, one); // in strips of about the same width
@@ -254,6 +257,33 @@ static void right_lines(Gemm *gemm, const Region *tile, const Block *block, LLVM
                    llvm_offset(emit, pointers, emit->pointer, number(gemm, i)));
 }
 
+// One row: a few columns at once, whose elements are evaluated where they are multiplied. A unit of the contraction is
+// written out, so that all that it has in common (a block's scale, a byte's two halves) is computed once.
+static void multiply_units(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
+                           LLVMValueRef sums) {
+  Emit *emit = gemm->emit;
+  int at_once = dot_lines_at_once(emit);
+  LLVMTypeRef vector = llvm_vector_of(emit->f32, gemm->dot.lanes);
+  LLVMValueRef totals[8], last = subtract(gemm, tile->column_end, number(gemm, 1));
+  LLVMValueRef line = llvm_get(emit, emit->pointer, left);
+  for (int i = 0; i < at_once; i++) totals[i] = llvm_variable(emit, vector);
+  Loop column = llvm_loop_open(emit, tile->column_begin, tile->column_end, at_once);
+  for (int i = 0; i < at_once; i++) llvm_set(emit, totals[i], LLVMConstNull(vector));
+  Loop unit = llvm_loop_open(emit, block->begin, block->end, gemm->unit);
+  for (int i = 0; i < at_once; i++) {
+    Scope *scope = llvm_scope_open(emit);
+    dot_bind(emit, scope, &gemm->dot.columns, minimum(gemm, add(gemm, column.index, number(gemm, i)), last));
+    LLVMValueRef elements = floats(gemm, line, subtract(gemm, unit.index, block->begin));
+    dot_unit(emit, &gemm->dot, unit.index, elements, totals[i]);
+    llvm_scope_close(emit, scope);
+  }
+  llvm_loop_close(emit, &unit);
+  for (int i = 0; i < at_once; i++) totals[i] = llvm_get(emit, vector, totals[i]);
+  dot_fold(emit, totals, floats(gemm, sums, subtract(gemm, column.index, tile->column_begin)),
+           not_first(gemm, block));
+  llvm_loop_close(emit, &column);
+}
+
 // Lines of the right operand, each multiplied with every line of the left one. left: pointers to lines.
 static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
                            LLVMValueRef sums) {
@@ -275,6 +305,21 @@ static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, L
   dot_call(emit, function, arguments, 5);
   llvm_loop_close(emit, &row);
   llvm_loop_close(emit, &column);
+}
+
+static void multiply_few(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
+                         LLVMValueRef sums) {
+  if (!gemm->unit) {
+    multiply_lines(gemm, tile, block, left, sums);
+    return;
+  }
+  LLVMValueRef rows = subtract(gemm, tile->row_end, tile->row_begin);
+  Branch single = llvm_branch_open(gemm->emit, compare(gemm, LLVMIntEQ, rows, number(gemm, 1)));
+  multiply_units(gemm, tile, block, left, sums);
+  llvm_branch_close(gemm->emit, &single);
+  Branch several = llvm_branch_open(gemm->emit, compare(gemm, LLVMIntNE, rows, number(gemm, 1)));
+  multiply_lines(gemm, tile, block, left, sums);
+  llvm_branch_close(gemm->emit, &several);
 }
 
 enum { STREAMS = 8 }; // rows of the right operand that are read side by side
@@ -416,7 +461,7 @@ static void multiply_group(Gemm *gemm, const Region *chunk, const Region *group,
   if (gemm->left_in_place || gemm->few) left_lines(gemm, &tile, block, pointers);
   if (gemm->few && !gemm->streams) {
     Branch few = llvm_branch_open(emit, gemm->few);
-    multiply_lines(gemm, &tile, block, pointers, sums);
+    multiply_few(gemm, &tile, block, pointers, sums);
     llvm_branch_close(emit, &few);
   }
   if (gemm->many) {
@@ -516,6 +561,7 @@ static void set_ways(Gemm *gemm) {
   gemm->streams = plain && !dot->right.lines && dot->right.across && dot->columns.count == 1 &&
                   dot->contract.count == 1; // else packing spares computing
   gemm->evaluated = !plain && !dot->right.across;
+  if (gemm->evaluated) gemm->unit = dot_unit_steps(&dot->contract);
   bool in_place = dot->right.lines || gemm->streams || gemm->evaluated;
   if (in_place && (!known || rows <= dot->tile_rows))
     gemm->few = known ? always : compare(gemm, LLVMIntSLE, dot->rows.size, limit);

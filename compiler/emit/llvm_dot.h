@@ -53,6 +53,7 @@ typedef struct Dot {
 bool dot_plan(Emit *emit, Dot *dot);
 // Gives all axes of the set their values, `flat` being the place in it.
 void dot_bind(Emit *emit, Scope *scope, const DotIndex *index, LLVMValueRef flat);
+void dot_bind_digit(Emit *emit, Scope *scope, const DotDigit *digit, LLVMValueRef value); // one of them
 
 // A loop over the part [begin, end) of a set, by runs along its fastest axis; all other axes are bound in it.
 typedef struct DotRuns {
@@ -95,6 +96,12 @@ void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, L
                         LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end, LLVMValueRef base,
                         LLVMValueRef stride);
 
+// Steps that a contraction comes in: all of its axes but the slowest, if their number is known and small and divides any
+// block of the contraction; else 0.
+int64_t dot_unit_steps(const DotIndex *contract);
+// total (a variable) += one unit of the right operand, from step `first` on, times `elements`. The columns are bound.
+void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef elements, LLVMValueRef total);
+
 // ---- llvm_dot_tile.c: functions of the module, made when first asked for ------------------------
 // void (ptr left, ptr right, ptr sums, i64 count, i64 accumulate): sums[r][c] (+)= left[r] . right[c];
 // left: `lines` ? tile_rows pointers to lines : a panel of `lanes` rows.
@@ -105,6 +112,8 @@ LLVMValueRef dot_transpose_function(Emit *emit, DType dtype);
 // dot_lines_at_once lines.
 LLVMValueRef dot_lines_function(Emit *emit, DType dtype, DType line_dtype);
 int dot_lines_at_once(const Emit *emit);
+// sums[i] (+)= all lanes of totals[i] added up, for dot_lines_at_once vectors, which are overwritten.
+void dot_fold(Emit *emit, LLVMValueRef *totals, LLVMValueRef sums, LLVMValueRef accumulate);
 void dot_call(Emit *emit, LLVMValueRef function, LLVMValueRef *arguments, unsigned count);
 
 #endif

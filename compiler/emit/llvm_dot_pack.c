@@ -155,6 +155,61 @@ void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, L
   llvm_loop_close(emit, &line);
 }
 
+enum { LARGEST_UNIT = 64 };
+
+int64_t dot_unit_steps(const DotIndex *contract) {
+  int64_t steps = 1, extent;
+  if (contract->count < 2) return 0;
+  for (int i = 1; i < contract->count; i++) {
+    if (!dot_constant(contract->digits[i].extent, &extent) || extent < 1 || extent > LARGEST_UNIT) return 0;
+    steps *= extent;
+    if (steps > LARGEST_UNIT) return 0;
+  }
+  return steps & (steps - 1) ? 0 : steps; // blocks of the contraction hold whole units
+}
+
+// Steps [begin, begin + the fastest axis's length) of a unit, the slower axes being bound.
+static void unit_run(Emit *emit, const Dot *dot, int64_t begin, LLVMValueRef elements, LLVMValueRef total) {
+  const DotDigit *fast = &dot->contract.digits[dot->contract.count - 1];
+  int64_t length = LLVMConstIntGetSExtValue(fast->extent);
+  LLVMTypeRef vector = llvm_vector_of(emit->f32, dot->lanes);
+  for (int64_t k = 0; k < length; k += dot->lanes) {
+    Scope *scope = llvm_scope_open(emit);
+    bool whole = length - k >= dot->lanes;
+    LLVMValueRef mask = whole ? NULL : llvm_tail_mask(emit, llvm_i64(emit, length - k), dot->lanes);
+    dot_bind_digit(emit, scope, fast, llvm_i64(emit, k)); // for the axes that stay 0
+    llvm_bind_lanes(scope, fast->axis, llvm_i64(emit, k), k ? k : length, dot->lanes, mask);
+    LLVMValueRef address = llvm_offset(emit, elements, emit->f32, llvm_i64(emit, begin + k));
+    LLVMValueRef element = llvm_read(emit, DTYPE_F32, address, dot->lanes, mask);
+    LLVMValueRef weight = llvm_splat(emit, llvm_value(emit, scope, dot->right.expr), dot->lanes);
+    if (mask) weight = LLVMBuildSelect(emit->builder, mask, weight, LLVMConstNull(vector), "");
+    llvm_set(emit, total, llvm_fma(emit, weight, element, llvm_get(emit, vector, total)));
+    llvm_scope_close(emit, scope);
+  }
+}
+
+void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef elements, LLVMValueRef total) {
+  const DotIndex *contract = &dot->contract;
+  int fastest = contract->count - 1;
+  int64_t steps = dot_unit_steps(contract),
+          length = LLVMConstIntGetSExtValue(contract->digits[fastest].extent);
+  LLVMValueRef number = LLVMBuildUDiv(emit->builder, first, llvm_i64(emit, steps), "");
+  Scope *unit = llvm_scope_open(emit);
+  dot_bind_digit(emit, unit, &contract->digits[0], number);
+  for (int64_t begin = 0; begin < steps; begin += length) {
+    Scope *run = llvm_scope_open(emit);
+    int64_t rest = begin / length;
+    for (int i = fastest - 1; i > 0; i--) {
+      int64_t extent = LLVMConstIntGetSExtValue(contract->digits[i].extent);
+      dot_bind_digit(emit, run, &contract->digits[i], llvm_i64(emit, rest % extent));
+      rest /= extent;
+    }
+    unit_run(emit, dot, begin, elements, total);
+    llvm_scope_close(emit, run);
+  }
+  llvm_scope_close(emit, unit);
+}
+
 // Lines that are no plain loads: evaluated into scratch memory, then as if they had been there.
 static void transpose_evaluated(Emit *emit, const Dot *dot, const DotOperand *operand,
                                 const DotPanels *panels, LLVMValueRef begin, LLVMValueRef end,

@@ -146,13 +146,15 @@ static DotOperand operand_of(const Plan *plan, ExprId expr, const DotIndex *own,
 
 // ---- the whole ----------------------------------------------------------------------------------
 
+static int width_in(const Plan *plan, ExprId expr, uint32_t axes) {
+  return __builtin_popcount(plan->emit->free_axes[expr] & axes); // of expression 0, none: 0
+}
+
 // The load below `expr` that depends on the most axes of the set.
 static void widest_load(const Plan *plan, ExprId expr, uint32_t axes, ExprId *best) {
   const Expr *e = &plan->kernel->exprs[expr];
   if (!expr || !depends(plan, expr, axes)) return;
-  int width = __builtin_popcount(plan->emit->free_axes[expr] & axes);
-  if (e->op == SCALAR_LOAD && (!*best || width > __builtin_popcount(plan->emit->free_axes[*best] & axes)))
-    *best = expr;
+  if (e->op == SCALAR_LOAD && width_in(plan, expr, axes) > width_in(plan, *best, axes)) *best = expr;
   for (int i = 0; i < 3; i++) widest_load(plan, e->in[i], axes, best);
 }
 
@@ -191,9 +193,10 @@ bool dot_plan(Emit *emit, Dot *dot) {
   int count = sort_axes(&plan, axes.rows | axes.columns, store->buffer, store->index, sorted);
   // Vectors run along the operand whose axis is the fastest of the result's.
   bool swap = count && (axes.rows >> sorted[count - 1] & 1);
-  ExprId left = contraction->in[swap], right = contraction->in[!swap], widest = 0;
+  ExprId left = contraction->in[swap], right = contraction->in[!swap], widest = 0, of_left = 0;
   widest_load(&plan, right, axes.contract, &widest);
-  if (!widest) widest_load(&plan, left, axes.contract, &widest);
+  widest_load(&plan, left, axes.contract, &of_left);
+  if (width_in(&plan, of_left, axes.contract) > width_in(&plan, widest, axes.contract)) widest = of_left;
   const Expr *reference = &emit->kernel->exprs[widest];
   *dot = (Dot){.expr = axes.dot, .lanes = emit->machine->lanes};
   uint32_t others =
@@ -221,6 +224,11 @@ static void bind_zeros(Emit *emit, Scope *scope, const DotDigit *digit) {
     if (digit->zeros >> axis & 1) llvm_bind(scope, axis, llvm_i64(emit, 0), 1);
 }
 
+void dot_bind_digit(Emit *emit, Scope *scope, const DotDigit *digit, LLVMValueRef value) {
+  bind_zeros(emit, scope, digit);
+  llvm_bind(scope, digit->axis, value, 1);
+}
+
 // An empty axis is divided by as well, to no effect: not by 0.
 static LLVMValueRef divisor(Emit *emit, const DotDigit *digit) {
   return maximum(emit, digit->extent, llvm_i64(emit, 1));
@@ -235,8 +243,7 @@ static void bind_digits(Emit *emit, Scope *scope, const DotIndex *index, int cou
       LLVMValueRef whole = LLVMBuildNSWMul(emit->builder, flat, extent, "");
       value = LLVMBuildNSWSub(emit->builder, value, whole, "");
     }
-    bind_zeros(emit, scope, &index->digits[i]);
-    llvm_bind(scope, index->digits[i].axis, value, 1);
+    dot_bind_digit(emit, scope, &index->digits[i], value);
   }
 }
 

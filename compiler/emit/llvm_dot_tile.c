@@ -277,6 +277,15 @@ static LLVMValueRef fold_lines(Emit *emit, LLVMValueRef *vectors, int count, int
   return sum;
 }
 
+void dot_fold(Emit *emit, LLVMValueRef *totals, LLVMValueRef sums, LLVMValueRef accumulate) {
+  int count = dot_lines_at_once(emit);
+  LLVMValueRef total = fold_lines(emit, totals, count, emit->machine->lanes);
+  LLVMValueRef none = LLVMConstNull(LLVMTypeOf(total));
+  LLVMValueRef before =
+      LLVMBuildSelect(emit->builder, not_zero(emit, accumulate), read_f32(emit, sums, count), none, "");
+  write_f32(emit, sums, llvm_fadd(emit, before, total), count);
+}
+
 LLVMValueRef dot_lines_function(Emit *outer, DType dtype, DType line_dtype) {
   const char *name = arena_print(outer->arena, "dot_lines_%s_%s", dtype_name(dtype), dtype_name(line_dtype));
   LLVMValueRef known = LLVMGetNamedFunction(outer->module, name);
@@ -306,10 +315,6 @@ LLVMValueRef dot_lines_function(Emit *outer, DType dtype, DType line_dtype) {
   lines_step(&lines, whole, llvm_tail_mask(emit, rest, lines.lanes));
   llvm_branch_close(emit, &tail);
   for (int i = 0; i < lines.count; i++) sums[i] = llvm_get(emit, lines.vector, lines.sums[i]);
-  LLVMValueRef total = fold_lines(emit, sums, lines.count, lines.lanes), place = helper.parameters[3];
-  LLVMValueRef before =
-      LLVMBuildSelect(emit->builder, not_zero(emit, helper.parameters[4]), read_f32(emit, place, lines.count),
-                      LLVMConstNull(LLVMTypeOf(total)), "");
-  write_f32(emit, place, llvm_fadd(emit, before, total), lines.count);
+  dot_fold(emit, sums, helper.parameters[3], helper.parameters[4]);
   return helper_close(&helper);
 }
