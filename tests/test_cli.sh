@@ -181,7 +181,7 @@ good "other sizes" "$vlmc" $small --batch 3 --length 17 && prints "other sizes" 
 good "bf16" "$vlmc" $small --dtype bf16 --program forward && prints "bf16" '^total '
 for format in bf16 q8_0 q4_0; do
   good "$format" "$vlmc" $small --weights-dtype $format --program forward &&
-    prints "$format" "^weights of contractions: [45] in $format, " && prints "$format" '^total '
+    prints "$format" "^weights of contractions: [145] in $format, " && prints "$format" '^total '
   "$vlmc" $small --weights-dtype $format --program forward --stop-after dead --dump-after dead 2>"$here/packed.graph"
   good "$format as text" "$vlmc" "$here/packed.graph" --target ref --stop-after dead --dump-after dead
   sed 1d "$here/packed.graph" >"$here/packed" && sed 1d "$here/err" >"$here/again"

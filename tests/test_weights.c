@@ -246,9 +246,18 @@ static void test_formats(void) {
   weights_close(&file);
 }
 
-// What our quantisers write is, to the bit, what the reference wrote.
+static double square_error(WeightFormat format, const void *data, const float *values, int count) {
+  WeightTensor tensor = {.format = format, .rank = 1, .extents = {count}, .elements = count, .data = data};
+  float read[4 * 96];
+  double sum = 0;
+  weights_read_f32(&tensor, 0, count, read);
+  for (int i = 0; i < count; i++) sum += pow((double)read[i] - (double)values[i], 2);
+  return sum;
+}
+
+// What our quantisers write is, to the bit, what the reference wrote; of q4_0, where we look for the best scale, nearer.
 static void test_quantisers(void) {
-  static const WeightFormat formats[] = {WEIGHT_Q4_0, WEIGHT_Q8_0, WEIGHT_F16, WEIGHT_BF16};
+  static const WeightFormat formats[] = {WEIGHT_Q8_0, WEIGHT_F16, WEIGHT_BF16};
   WeightFile file;
   Failure failure;
   CHECK(weights_open("tests/fuzz/corpus/gguf/formats.gguf", &file, &failure), "%s", failure.message);
@@ -263,7 +272,11 @@ static void test_quantisers(void) {
     for (size_t b = 0; b < tensor->bytes; b++)
       CHECK(written[b] == ((const unsigned char *)tensor->data)[b], "%s: byte %zu", name, b);
   }
-  unsigned char block[34];
+  unsigned char four_bits[4 * 96], block[34];
+  CHECK(weights_write_f32(WEIGHT_Q4_0, values, 4 * 96, four_bits), "q4_0");
+  double ours = square_error(WEIGHT_Q4_0, four_bits, values, 4 * 96);
+  double reference = square_error(WEIGHT_Q4_0, weights_find(&file, "values.Q4_0")->data, values, 4 * 96);
+  CHECK(ours < reference * 0.95, "q4_0: squares of errors %g, the reference's %g", ours, reference);
   float odd[32] = {INFINITY, NAN, -INFINITY};
   CHECK(weights_write_f32(WEIGHT_Q8_0, odd, 32, block) && weights_write_f32(WEIGHT_Q4_0, odd, 32, block),
         "no numbers");

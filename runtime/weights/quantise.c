@@ -30,13 +30,51 @@ static void write_q8_0(const float *values, unsigned char *out) {
   for (int i = 0; i < 32; i++) out[2 + i] = (unsigned char)whole(roundf(values[i] * inverse), -128, 127);
 }
 
-// scale = element of the largest magnitude / -8, so that this one is met exactly by 0
+// What q4_0 makes of a value in steps of 1 / inverse: 0 .. 15, halves rounded up.
+static int four_bits(float value, float inverse) { return whole(value * inverse + 8.5f, 0, 15); }
+
+// The same, of numbers whose quotients are known to be small, in whole numbers that become vectors; as many chains as
+// a vector has.
+static float square_error(const float *values, float scale) {
+  float inverse = scale != 0 ? 1 / scale : 0, sums[8] = {0};
+  for (int i = 0; i < 32; i += 8)
+    for (int lane = 0; lane < 8; lane++) {
+      int step = (int)(values[i + lane] * inverse + 8.5f);
+      step = step < 0 ? 0 : step > 15 ? 15 : step;
+      float difference = values[i + lane] - scale * (float)(step - 8);
+      sums[lane] += difference * difference;
+    }
+  return (sums[0] + sums[1] + sums[2] + sums[3]) + (sums[4] + sums[5] + sums[6] + sums[7]);
+}
+
+static bool all_finite(const float *values) {
+  for (int i = 0; i < 32; i++)
+    if (!isfinite(values[i])) return false;
+  return true;
+}
+
+// The scale under which the whole block is met best, of those that put the farthest element at one of these steps:
+// -8 meets it exactly, as ggml's reference does; beyond -8 and 7 it is cut for the sake of the others.
+static uint16_t best_scale(const float *values) {
+  static const float steps[] = {-8,    -9.5f, -9, -8.75f, -8.5f, -8.25f, -7.75f, -7.5f, -7.25f, -7,
+                                -6.5f, -6,    6,  6.5f,   6.75f, 7,      7.25f,  7.5f,  8,      8.5f};
+  float farthest = extreme(values), least = 0;
+  uint16_t best = f16_from_float(farthest / steps[0]);
+  if (!all_finite(values)) return best;
+  for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+    uint16_t scale = f16_from_float(farthest / steps[i]);
+    float error = square_error(values, f16_to_float(scale));
+    if (i == 0 || error < least) least = error, best = scale;
+  }
+  return best;
+}
+
 static void write_q4_0(const float *values, unsigned char *out) {
-  float scale = extreme(values) / -8, inverse = scale != 0 ? 1 / scale : 0;
-  int quants[32];
-  store_u16(out, f16_from_float(scale));
-  for (int i = 0; i < 32; i++) quants[i] = whole(values[i] * inverse + 8.5f, 0, 15);
-  for (int i = 0; i < 16; i++) out[2 + i] = (unsigned char)(quants[i] | quants[i + 16] << 4);
+  uint16_t bits = best_scale(values);
+  float scale = f16_to_float(bits), inverse = scale != 0 ? 1 / scale : 0;
+  store_u16(out, bits);
+  for (int i = 0; i < 16; i++)
+    out[2 + i] = (unsigned char)(four_bits(values[i], inverse) | four_bits(values[i + 16], inverse) << 4);
 }
 
 bool weights_write_f32(WeightFormat format, const float *values, int64_t count, void *out) {
@@ -64,8 +102,7 @@ bool weights_write_f32(WeightFormat format, const float *values, int64_t count, 
 static bool pack_block(Packing packing, const float *values, unsigned char *packed, uint16_t *scale) {
   WeightFormat format = packing == PACKING_Q8_0 ? WEIGHT_Q8_0 : WEIGHT_Q4_0;
   unsigned char block[34];
-  for (int i = 0; i < 32; i++)
-    if (!isfinite(values[i])) return false;
+  if (!all_finite(values)) return false;
   weights_write_f32(format, values, 32, block);
   *scale = (uint16_t)(block[0] | block[1] << 8);
   for (int i = 0; i < packing_table[packing].stored; i++)

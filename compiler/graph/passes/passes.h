@@ -35,8 +35,9 @@ Graph *optimizer(Graph *graph, const Graph *rule, OptimizerOptions options);
 // weights.c: f32 parameters that contractions read, and that are not trained, become packed (base/packing.h):
 // whoever reads them reads the parts, "values:<parameter>" and "scales:<parameter>", and computes the value from
 // these. Which they are, `source` says: a graph of the same model from before differentiation and derivation, so
-// that all programs of a model agree. Those whose last axes hold no whole number of blocks stay f32. A table that
-// is looked up as well (that of the tokens) is held in q8_0 where the others are in q4_0.
+// that all programs of a model agree. Those whose last axes hold no whole number of blocks stay f32. Where
+// q4_0 is asked for, only those are in it whose result a further weight reads, after element-wise operations (an
+// MLP's first ones); the others, and tables that are looked up, are in q8_0.
 Graph *weights(Graph *graph, const Graph *source, Packing packing);
 // What became of them: a line on how many are packed and what that saves, and one on each that is not.
 void weights_report(const Graph *graph, const Graph *source, Text *text);

@@ -15,23 +15,41 @@
 // ---- which --------------------------------------------------------------------------------------
 
 // Who reads a node: contractions, as it stands or by views; contractions, by views of which one joins it to others, so
-// that they would choose among many for each element; whoever looks up rows.
+// that they would choose among many for each element; whoever looks up rows. BEYOND: more reads what is made of it than
+// element-wise operations on the way to a further weight's contraction.
 enum {
   CONTRACTED = 1,
   CONTRACTED_JOINED = 2,
   LOOKED_UP = 4,
+  BEYOND = 8,
   ANY_CONTRACTION = CONTRACTED | CONTRACTED_JOINED
 };
 
+static bool is_weight(const Graph *graph, NodeId id) {
+  const Node *node = &graph->nodes[id];
+  while (op_table[node->op].properties & VIEW && node->op != OP_CONCAT) node = &graph->nodes[node->in[0]];
+  return node->op == OP_INPUT && graph->inputs[node->attributes.input].role == INPUT_PARAM;
+}
+
+// How operand i is read, where `how` the node itself is read is known.
+static uint8_t read_as(const Graph *graph, const Node *node, int i, uint8_t how) {
+  uint8_t properties = op_table[node->op].properties;
+  if (node->op == OP_CONCAT && how & CONTRACTED) return how ^ ANY_CONTRACTION;
+  if (properties & VIEW) return how;
+  if (properties & ELEMENTWISE) return how & BEYOND;
+  if (node->op == OP_GATHER && i == 0) return LOOKED_UP | BEYOND;
+  if (node->op != OP_DOT || !node->attributes.contract) return BEYOND;
+  if (is_weight(graph, node->in[i])) return CONTRACTED | (how & BEYOND);
+  return is_weight(graph, node->in[!i]) ? CONTRACTED : CONTRACTED | BEYOND;
+}
+
 static uint8_t *find_readers(const Graph *graph, Arena *arena) {
   uint8_t *readers = ARENA_ARRAY(arena, uint8_t, graph->count);
+  for (size_t i = 0; i < graph->output_count; i++) readers[graph->outputs[i].node] = BEYOND;
   for (NodeId id = (NodeId)graph->count; id-- > 1;) {
     const Node *node = &graph->nodes[id];
-    uint8_t how = op_table[node->op].properties & VIEW ? readers[id] : 0;
-    if (node->op == OP_CONCAT && how & CONTRACTED) how ^= ANY_CONTRACTION;
-    if (node->op == OP_DOT && node->attributes.contract) how = CONTRACTED;
-    for (int i = 0; i < op_table[node->op].inputs; i++) readers[node->in[i]] |= how;
-    if (node->op == OP_GATHER) readers[node->in[0]] |= LOOKED_UP;
+    for (int i = 0; i < op_table[node->op].inputs; i++)
+      readers[node->in[i]] |= read_as(graph, node, i, readers[id]);
   }
   return readers;
 }
@@ -43,10 +61,10 @@ static int readers_of(const Graph *source, const uint8_t *readers, const Input *
   return parameter ? readers[same->node] : 0;
 }
 
-// A table that is looked up as well, as that of the tokens, is what the whole model stands on: four bits are not
-// enough for it.
+// Four bits are enough within a block, where a further weight adds up what an activation made of the results, and the
+// errors with it. What attention compares, what later blocks add to, and the table of the tokens need eight.
 static Packing packing_for(Packing asked, int readers) {
-  return asked == PACKING_Q4_0 && readers & LOOKED_UP ? PACKING_Q8_0 : asked;
+  return asked == PACKING_Q4_0 && readers & (LOOKED_UP | BEYOND) ? PACKING_Q8_0 : asked;
 }
 
 // ---- what is read in its place ------------------------------------------------------------------
@@ -77,11 +95,12 @@ static NodeId spread(const Weight *weight, NodeId x, const Axis *axes, int rank,
   return graph_arrange(weight->graph, x, rank, axes, from);
 }
 
-// The whole numbers of q4_0, [r.., k, half, i]: both halves of each byte, exact in f32.
-static NodeId halves(const Weight *weight, NodeId bytes, const Axis *axes, int rank) {
+// The whole numbers of q4_0, [r.., k, half, i]: both halves of each byte.
+static NodeId halves(const Weight *weight, NodeId values, const Axis *axes, int rank) {
   Graph *graph = weight->graph;
-  NodeId high = graph_unary(graph, OP_FLOOR, with_number(graph, OP_MUL, bytes, 0x1p-4));
-  NodeId low = graph_binary(graph, OP_SUB, bytes, with_number(graph, OP_MUL, high, 16));
+  NodeId bytes = graph_cast(graph, values, DTYPE_I32), sixteen = graph_constant(graph, 16, DTYPE_I32);
+  NodeId high = graph_binary(graph, OP_DIV, bytes, sixteen),
+         low = graph_binary(graph, OP_MOD, bytes, sixteen);
   int8_t from[MAX_RANK];
   for (int i = 0; i < MAX_RANK; i++) from[i] = i == rank - 2 ? 0 : -1;
   NodeId half = graph_iota(graph, axes[rank - 2], extent_constant(0), DTYPE_I32);
@@ -98,10 +117,12 @@ static NodeId as_parameter(const Weight *weight, NodeId x) {
   return graph_split(weight->graph, x, weight->row, own, type->axes + weight->row);
 }
 
+// Scale and offset as one product and one sum, v * s - 128 * s: machines have that as one operation, and 128 * s,
+// which is exact, is the same for a whole block.
 static NodeId dequantise(Weight *weight, Packing packing) {
   Graph *graph = weight->graph;
-  NodeId values = part(weight, "values", &weight->values), value = graph_cast(graph, values, DTYPE_F32);
-  if (packing == PACKING_BF16) return value;
+  NodeId value = part(weight, "values", &weight->values);
+  if (packing == PACKING_BF16) return graph_cast(graph, value, DTYPE_F32);
   NodeId scale = graph_cast(graph, part(weight, "scales", &weight->scales), DTYPE_F32);
   Axis axes[MAX_RANK];
   int rank = weight->row + 2;
@@ -111,8 +132,10 @@ static NodeId dequantise(Weight *weight, Packing packing) {
     axes[rank - 1] = (Axis){"half", extent_constant(2)};
     value = halves(weight, value, axes, ++rank);
   }
-  value = with_number(graph, OP_SUB, value, packing == PACKING_Q8_0 ? 128 : 8);
-  value = graph_binary(graph, OP_MUL, value, spread(weight, scale, axes, rank, false));
+  NodeId offset = with_number(graph, OP_MUL, scale, packing == PACKING_Q8_0 ? 128 : 8);
+  value = graph_binary(graph, OP_MUL, graph_cast(graph, value, DTYPE_F32),
+                       spread(weight, scale, axes, rank, false));
+  value = graph_binary(graph, OP_SUB, value, spread(weight, offset, axes, rank, false));
   return as_parameter(weight, value);
 }
 
