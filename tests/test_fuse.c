@@ -193,6 +193,16 @@ static const struct {
 };
 
 // The same number of kernels with activations in bf16, whose values are as close as they can be then.
+// An activation is stored once, and narrow, also where a gradient towards a parameter reads it in f32.
+static void check_narrow(const Program *program) {
+  for (int i = 0; i < program->buffer_count; i++) {
+    const Buffer *buffer = &program->buffers[i];
+    bool activation = buffer->role == ROLE_TEMPORARY && buffer->rank >= 3 &&
+                      !extent_is_constant(buffer->extents[0]) && buffer->dtype == DTYPE_F32;
+    CHECK(!activation, "narrow: %s is stored in f32", buffer->name);
+  }
+}
+
 static void test_narrow(void) {
   static const char *const defines[] = {SMALL_TEXT};
   for (int training = 0; training < 2; training++) {
@@ -209,6 +219,7 @@ static void test_narrow(void) {
       const Unit *unit = compile("narrow", &options, training ? PROGRAM_TRAIN : PROGRAM_FORWARD, &compiler);
       if (unit) counts[narrow] = count_kernels(&unit->lowered.program);
       if (unit && narrow && !training) check_rounded(unit->graph, 1, 0x1p-8);
+      if (unit && narrow) check_narrow(&unit->lowered.program);
       if (unit && narrow)
         CHECK(!memcmp(&counts[0], &counts[1], sizeof counts[0]),
               "narrow: %d map, %d row, %d column, %d dot instead of %d, %d, %d, %d", counts[1].map,

@@ -171,6 +171,13 @@ static Reason heavy_reason(const Node *node) {
   return node->op == OP_DOT ? REASON_CONTRACTION : REASON_REDUCTION;
 }
 
+// A cast to a wider type: whoever needs it reads the narrow value and has it, at no cost.
+static bool widens(const Keep *keep, NodeId id) {
+  const Node *node = node_at(keep, id);
+  return node->op == OP_CAST &&
+         dtype_bytes(node_at(keep, node->in[0])->type.dtype) < dtype_bytes(node->type.dtype);
+}
+
 static void keep_member(Keep *keep, NodeId id) {
   uint32_t home = home_of(keep, id);
   bool operand = false, heavy = is_heavy(keep->fusing->graph, id);
@@ -179,6 +186,8 @@ static void keep_member(Keep *keep, NodeId id) {
     store(keep, id, REASON_OUTPUT);
   } else if (!outside) {
     compute(keep, id, home, false, &keep->fusing->place[id]);
+  } else if (widens(keep, id)) {
+    compute_everywhere(keep, id);
   } else if (heavy) {
     store(keep, id, heavy_reason(node_at(keep, id)));
   } else if (!operand && keep->base[home] != id && cheap_again(keep, id, home)) {
