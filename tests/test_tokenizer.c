@@ -280,7 +280,12 @@ static void test_real_text(const char *data, Arena *arena) {
 }
 
 // Bad files. A good one is printed and one place of it replaced.
-#define MERGE "[\n        \"a\",\n        \"b\"\n      ]"
+#define FOUR(x) x "," x "," x "," x
+#define LOWER   FOUR(FOUR("{\"type\": \"Lowercase\"}"))
+#define LONGER  "{\"type\": \"Replace\", \"pattern\": {\"String\": \"a\"}, \"content\": \"aaaaaaaa\"}"
+#define FIVE    "{\"SpecialToken\": {\"id\": \"A\"}}"
+#define TOKENS  "\"special_tokens\": {\"A\": {\"ids\": [1, 1, 1, 1, 1]}}"
+#define MERGE   "[\n        \"a\",\n        \"b\"\n      ]"
 static void test_bad_files(void) {
   static const struct {
     const char *from, *to, *message;
@@ -292,6 +297,16 @@ static void test_bad_files(void) {
       {"\"normalizer\": null", "\"normalizer\": {\"type\": \"Sequence\"}",
        "\"normalizers\" must be an array"},
       {"\"normalizer\": null", "\"normalizer\": []", "must be an object, found an array"},
+      {"\"normalizer\": null",
+       "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [" LOWER "," LOWER "]}",
+       "\"normalizers\" has 32 steps, more than 16"},
+      {"\"normalizer\": null",
+       "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [" FOUR(LONGER) "]}",
+       "more than 256 times"},
+      {"\"decoder\": {", "\"decoder\": " LONGER ", \"x\": {", "longer than they are spelled"},
+      {"\"post_processor\": null",
+       "\"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [" FOUR(FIVE) "], " TOKENS "}",
+       "adds more than 16 tokens"},
       {"\"type\": \"ByteLevel\"", "\"type\": \"BertPreTokenizer\"", "\"BertPreTokenizer\""},
       {"\"type\": \"ByteLevel\"", "\"type\": \"Split\"", "needs a pattern"},
       {"\"type\": \"ByteLevel\"", "\"type\": \"Metaspace\"", "needs a \"replacement\""},

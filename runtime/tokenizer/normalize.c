@@ -7,7 +7,7 @@
 
 #include "runtime/tokenizer/parts.h"
 
-enum { MAX_STEPS = 16 };
+enum { MAX_STEPS = 16, MAX_GROWTH = 256 };
 
 typedef struct Step {
   NormalizeKind kind;
@@ -19,6 +19,7 @@ typedef struct Step {
 struct Normalizer {
   Step steps[MAX_STEPS];
   int count;
+  size_t growth; // text becomes at most so many times as long
   Text texts[2]; // a step reads one and writes the other
   pcre2_match_data *match;
   pcre2_match_context *limits;
@@ -30,6 +31,7 @@ Normalizer *normalizer_new(void) {
   normalizer->match = pcre2_match_data_create(1, NULL);
   normalizer->limits = pcre2_match_context_create(NULL);
   if (!normalizer->match || !normalizer->limits) die("out of memory");
+  normalizer->growth = 1;
   pcre2_set_match_limit(normalizer->limits, 1000000);
   pcre2_set_heap_limit(normalizer->limits, 65536); // KiB
   return normalizer;
@@ -49,6 +51,25 @@ void normalizer_free(Normalizer *normalizer) {
   free(normalizer);
 }
 
+// How many bytes the step makes of one, at most.
+static size_t growth_of(const Step *step) {
+  switch (step->kind) {
+  case NORMALIZE_NFC:
+  case NORMALIZE_NFD: return 3;
+  case NORMALIZE_NFKC:
+  case NORMALIZE_NFKD: return 11;
+  case NORMALIZE_LOWERCASE: return 2;
+  case NORMALIZE_STRIP_LEFT:
+  case NORMALIZE_STRIP_RIGHT: return 1;
+  case NORMALIZE_PREPEND:
+  case NORMALIZE_PREPEND_MISSING:
+  case NORMALIZE_PREPEND_FIRST: return 1 + step->to_length;
+  case NORMALIZE_REPLACE: return step->to_length ? (step->to_length - 1) / step->from_length + 1 : 1;
+  case NORMALIZE_REPLACE_PATTERN: return step->to_length ? step->to_length : 1;
+  }
+  return 1;
+}
+
 bool normalizer_add(Normalizer *normalizer, NormalizeKind kind, const char *from, const char *to,
                     const char *place, Failure *failure) {
   if (normalizer->count == MAX_STEPS)
@@ -59,6 +80,9 @@ bool normalizer_add(Normalizer *normalizer, NormalizeKind kind, const char *from
   Step *step = &normalizer->steps[normalizer->count++];
   *step = (Step){kind, strdup(from), strdup(to), strlen(from), strlen(to), NULL};
   if (!step->from || !step->to) die("out of memory");
+  normalizer->growth *= growth_of(step);
+  if (normalizer->growth > MAX_GROWTH)
+    return fail(failure, "%s: its normalizers can make text more than %d times as long", place, MAX_GROWTH);
   if (kind == NORMALIZE_REPLACE_PATTERN) step->code = pattern_compile(from, false, place, failure);
   return step->code || kind != NORMALIZE_REPLACE_PATTERN;
 }

@@ -5,6 +5,8 @@
 #include "runtime/json.h"
 #include "runtime/tokenizer/parts.h"
 
+enum { MAX_STEPS = 16, MAX_AROUND = 16 }; // steps of a part; tokens before or after every text
+
 typedef struct Reading {
   Tokenizer *tokenizer;
   const char *place; // the file's name
@@ -75,6 +77,9 @@ static bool each_step(Reading *reading, const json_t *part, const char *list, St
   if (!json_is_array(steps))
     return fail(reading->failure, "%s: \"%s\" must be an array, found %s", reading->place, list,
                 json_kind(steps));
+  if (count > MAX_STEPS)
+    return fail(reading->failure, "%s: \"%s\" has %zu steps, more than %d", reading->place, list, count,
+                MAX_STEPS);
   for (size_t i = 0; i < count; i++)
     if (!step(reading, json_array_get(steps, i), i, count)) return false;
   return true;
@@ -233,6 +238,9 @@ static bool add_id(const Reading *reading, const json_t *id, bool before) {
     return fail(reading->failure, "%s: the post-processor adds a token that does not exist", reading->place);
   int32_t **list = before ? &tokenizer->before : &tokenizer->after;
   size_t *count = before ? &tokenizer->before_count : &tokenizer->after_count;
+  if (*count == MAX_AROUND)
+    return fail(reading->failure, "%s: the post-processor adds more than %d tokens", reading->place,
+                MAX_AROUND);
   *list = arena_grow(tokenizer->arena, *list, *count * sizeof **list, (*count + 1) * sizeof **list);
   (*list)[(*count)++] = (int32_t)number;
   return true;
@@ -348,6 +356,10 @@ static bool decoder_step(Reading *reading, const json_t *part, size_t index, siz
     if (!pattern_of(reading, part, &pattern, &literal)) return false;
     if (!literal)
       return fail(reading->failure, "%s: a decoder that replaces a Regex is not supported", reading->place);
+    if (strlen(text_of(part, "content")) > strlen(pattern)) // what a few steps in a row could blow up
+      return fail(reading->failure,
+                  "%s: a decoder that makes tokens longer than they are spelled is not supported",
+                  reading->place);
     replace_in_tokens(tokenizer, pattern, text_of(part, "content"));
     return true;
   }
