@@ -678,6 +678,17 @@ static void test_torch_lies(void) {
   lie(&other, "none that torch.save wrote");
 }
 
+// Streams that put one value in ever more places: marks, copies on the stack.
+static void test_endless_pickle(const char *repeated) {
+  enum { REPEATED = (1 << 24) + 64 };
+  Text pickle = {0};
+  text_add(&pickle, "\x80\2]q\0", 5);
+  for (int i = 0; i < REPEATED; i++) text_add(&pickle, repeated, strlen(repeated));
+  Text zip = archive(pickle.bytes, pickle.length, 0);
+  text_free(&pickle);
+  lie(&zip, "puts values in too many places");
+}
+
 int main(void) {
   if (!mkdtemp(folder)) return 2;
   Arena *arena = arena_new();
@@ -696,6 +707,8 @@ int main(void) {
   test_torch();
   test_torch_index(arena);
   test_torch_lies();
+  test_endless_pickle("(");
+  test_endless_pickle("2");
   arena_free(arena);
   char command[200];
   snprintf(command, sizeof command, "rm -r %s", folder);

@@ -6,7 +6,8 @@
 
 #include "runtime/weights/parts.h"
 
-enum { PICKLE_MAX_VALUES = 1 << 22 }; // more than any model's: a bound for streams that are made to be long
+// More than any model's: bounds for streams that are made to be long. Places: on the stack, marks, items.
+enum { PICKLE_MAX_VALUES = 1 << 22, PICKLE_MAX_PLACES = 1 << 24 };
 
 typedef struct Machine {
   const unsigned char *bytes;
@@ -21,6 +22,7 @@ typedef struct Machine {
   size_t mark_count, mark_capacity;
   PickleValue **memo;
   size_t memo_count, memo_capacity;
+  size_t places; // taken so far
   bool failed;
 } Machine;
 
@@ -47,7 +49,12 @@ static uint64_t take_integer(Machine *machine, int bytes) {
 
 // ---- the stack ----------------------------------------------------------------------------------
 
+static void take_place(Machine *machine) {
+  if (++machine->places > PICKLE_MAX_PLACES) refuse(machine, "puts values in too many places");
+}
+
 static void push(Machine *machine, PickleValue *value) {
+  take_place(machine);
   ARENA_PUSH(machine->arena, machine->stack, machine->depth, machine->capacity, value);
 }
 
@@ -94,6 +101,7 @@ static void push_long(Machine *machine, uint64_t bytes) {
 }
 
 static void add_item(Machine *machine, PickleValue *to, PickleValue *item) {
+  take_place(machine);
   ARENA_PUSH(machine->arena, to->items, to->count, to->capacity, item);
 }
 
@@ -240,6 +248,7 @@ static void step(Machine *machine, int instruction) {
   case 0x80: check_protocol(machine); break;
   case 0x95: take(machine, 8); break; // FRAME
   case '(':
+    take_place(machine);
     ARENA_PUSH(machine->arena, machine->marks, machine->mark_count, machine->mark_capacity, machine->depth);
     break;
   case '0': pop(machine); break;
