@@ -21,10 +21,10 @@ LIBRARY = $(BUILD)/libvlmc.a
 PLUGIN  = $(BUILD)/vlmc-llvm.so
 TESTS   = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 SCRIPTS = $(wildcard tests/test_*.sh)
-BENCHES = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/bench_*.c))
+BENCHES = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 WHOLE   = -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive # the plugin calls into the program
 
-.PHONY: all check sanitize demo bench fuzz install clean help
+.PHONY: all check sanitize demo bench bench-peers fuzz install clean help
 all: $(BUILD)/vlmc $(PLUGIN)
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make sanitize build and run all tests under the address and undefined-behaviour sanitizers"
 	@echo "make demo     train a small VLM on Fashion-MNIST and talk with it (PRESET=long: longer, better; DATA=DIR)"
 	@echo "make bench    measure speed, as ratios"
+	@echo "make bench-peers  measure beside PyTorch, ONNX Runtime, llama.cpp, llm.c, into tests/bench/RESULTS.md"
 	@echo "make fuzz     60 seconds per reader of foreign input"
 	@echo "make install  PREFIX=$(PREFIX)"
 
@@ -73,7 +74,7 @@ $(BUILD)/bench/%: tests/bench/%.c $(LIBRARY) $(PLUGIN)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARNINGS) $(LDFLAGS) -rdynamic -o $@ $< $(WHOLE) $(LIBS)
 
-check: all $(TESTS)
+check: all $(TESTS) $(BUILD)/bench/rounds
 	@.ci/setup test fonts
 	@BUILD=$(BUILD) sh tests/run.sh $(TESTS) $(SCRIPTS)
 
@@ -84,6 +85,9 @@ sanitize:
 
 bench: all $(BENCHES)
 	@BUILD=$(BUILD) sh tests/bench/run.sh
+
+bench-peers: all $(BENCHES)
+	@BUILD=$(BUILD) sh tests/bench/peers.sh $(ROWS)
 
 demo: all
 	@.ci/setup demo fonts

@@ -71,4 +71,54 @@ check "run.sh counts what a test's status says beside its closing line" "$(
   suite 139 "5 passed, 2 failed" "5 passed, 3 failed"
   suite 0 "no closing line" "0 passed, 1 failed"
 )"
+
+# What peers.sh makes of sides that speak as tests/bench/side.h says: rows, reasons, and a table in which a run of some
+# rows leaves the others.
+if [ -x "${BUILD:-build}/bench/rounds" ]; then
+  cat >"$here/rows.sh" <<'END'
+fake() { side "$1" "$2" "sh -c 'echo ready; while read n; do echo $3; done'"; }
+family first
+group
+fake ours vlmc ${OURS:-2}
+fake slow "Tortoise 1.2 hasty" 5
+fake quick "Hare 7" 1
+side gone "Dodo 3" echo absent extinct
+row "a race" ours slow 1.50
+row "a race" ours quick 0.75
+row "a race" ours gone 1.00
+row "a race against time" ours =4 1.00 2
+measure
+family second
+group
+side broken vlmc "sh -c 'echo it broke >&2'"
+fake other "Hare 7" 1
+row "a fall" broken other 1.00
+measure
+END
+  race() { BUILD=${BUILD:-build} PEER_ROWS=$here/rows.sh RESULTS=$here/results.md sh tests/bench/peers.sh "$@" >"$here/race" 2>&1; }
+  cell() { awk -F ' *[|] *' -v what="$1" -v against="$2" '$2 == what && $3 == against {print $4, $5, $6, $8}' "$here/results.md"; }
+  is() { [ "$1" = "$2" ] || echo "\`$1\`, not \`$2\`"; }
+  check "peers.sh tells of a side that failed" "$(race && echo "no failure")"
+  check "peers.sh writes a row for every pair" "$(
+    is "$(cell "a race, ms" "Tortoise hasty")" "2.00 5.00 2.50 ok"
+    is "$(cell "a race, ms" Hare)" "2.00 1.00 0.50 short"
+    is "$(cell "a race against time, ms" limit)" "2.00 8.00 4.00 ok"
+    is "$(cell "a race, ms" Dodo)" "- - - unmeasured"
+    is "$(cell "a fall, ms" Hare)" "- - - failed"
+    grep -q "| extinct |" "$here/results.md" || echo "no reason of the absent"
+    grep -q "| it broke |" "$here/results.md" || echo "no reason of the failed"
+    grep -qE "Tortoise hasty .* [0-9-]{10} .*, Tortoise 1.2 \|" "$here/results.md" || echo "no date and version")"
+  OURS=1 race Hare first
+  check "a run of some rows leaves the others" "$(
+    is "$(cell "a race, ms" Hare)" "1.00 1.00 1.00 ok"
+    is "$(cell "a race, ms" "Tortoise hasty")" "1.00 5.00 5.00 ok")"
+  OURS=4 race Tortoise
+  check "a run of one row leaves the others of its group" "$(
+    is "$(cell "a race, ms" "Tortoise hasty")" "4.00 5.00 1.25 short"
+    is "$(cell "a race, ms" Hare)" "1.00 1.00 1.00 ok"
+    is "$(cell "a fall, ms" Hare)" "- - - failed"
+    is "$(grep -c '^| ' "$here/results.md")" 6)"
+else
+  skip "peers.sh: there is no ${BUILD:-build}/bench/rounds"
+fi
 finish
