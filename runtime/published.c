@@ -129,6 +129,16 @@ static bool wanted(const Fit *fit, const MapRow *row) {
   return tensor && tensor->role == ROLE_PARAM;
 }
 
+// By our name, by the block's, or by the file's own, prefix and all.
+static bool may_be_missing(const Fit *fit, const MapRow *row) {
+  Text whole = {0};
+  text_print(&whole, "%s%s", fit->layout->prefix, row->tensor);
+  bool may = published_allows(fit->options, row->parameter) || published_allows(fit->options, row->tensor) ||
+             published_allows(fit->options, text_string(&whole));
+  text_free(&whole);
+  return may;
+}
+
 static void check_tensors(Fit *fit) {
   const WeightMap *map = fit->layout->map;
   const char *done = NULL;
@@ -139,8 +149,7 @@ static void check_tensors(Fit *fit) {
     done = row->tensor;
     if (found) {
       check_shape(fit, row, found);
-    } else if (!published_allows(fit->options, row->tensor) &&
-               !published_allows(fit->options, row->parameter) && begin_row(fit, &fit->missing, "missing")) {
+    } else if (!may_be_missing(fit, row) && begin_row(fit, &fit->missing, "missing")) {
       text_print(&fit->table, "%s%s", fit->layout->prefix, row->tensor);
       print_shape(&fit->table, " ", row->tensor_rank, row->tensor_extents);
       text_print(&fit->table, " for `%s`, %s\n", row->parameter, row->origin);

@@ -244,6 +244,16 @@ static void test_strict(void) {
     CHECK(!load(&bench, path, "", "blocks.2.norm1.bia?", &report, &failure) &&
               strstr(failure.message, " 0 missing, 1 mism"),
           "by our own name: %s", failure.message);
+    Published behind = publish(&bench, find_map(&bench, "", "gpt2"), "transformer.");
+    for (size_t i = 0; i < behind.count; i++)
+      if (!strcmp(behind.tensors[i].name, "transformer.h.2.ln_1.bias"))
+        behind.tensors[i] = behind.tensors[--behind.count];
+    path = write_file(&bench, "behind.safetensors", &behind);
+    CHECK(!load(&bench, path, "", NULL, &report, &failure) &&
+              strstr(text_string(&report), "missing    transformer.h.2.ln_1.bias [12]"),
+          "%s", text_string(&report));
+    CHECK(load(&bench, path, "", "transformer.h.2.*", &report, &failure),
+          "by the name that the table shows: %s", failure.message);
     Published alien = {0};
     add(&bench, &alien, "who.knows", 2, extents);
     path = write_file(&bench, "alien.safetensors", &alien);
