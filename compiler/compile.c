@@ -61,6 +61,16 @@ static bool read_defines(Compiler *compiler) {
   return true;
 }
 
+// Whatever is compiled, the whole file is read: what it says of runs, conversations and pictures too.
+static bool check_recipes(Compiler *compiler) {
+  const char *const *stages;
+  size_t count = model_stage_names(compiler->model, &stages);
+  for (size_t i = 0; i < count; i++) model_stage(compiler->model, stages[i]);
+  model_template(compiler->model);
+  model_preprocess(compiler->model);
+  return !compiler->diagnostics.errors;
+}
+
 static bool open_model(Compiler *compiler) {
   const CompileOptions *options = &compiler->options;
   if (!read_defines(compiler)) return false;
@@ -69,7 +79,7 @@ static bool open_model(Compiler *compiler) {
     return false;
   compiler->model =
       model_open(compiler->arena, &compiler->diagnostics, &compiler->modules, &compiler->model_options);
-  return compiler->model && model_weights(compiler->model, &compiler->weights);
+  return compiler->model && model_weights(compiler->model, &compiler->weights) && check_recipes(compiler);
 }
 
 // A pass that the command line names and the pipeline has not, or NULL.

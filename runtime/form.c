@@ -54,7 +54,7 @@ static size_t add_text(Arena *arena, Form *form, const char *text, size_t length
 // How often each part may, and must, stand in a form.
 typedef struct FormRules {
   const char *name; // for messages
-  bool image, system, prompt, answer, needs_answer, needs_system;
+  bool image, system, prompt, answer, needs_answer, needs_system, needs_prompt;
 } FormRules;
 
 static bool check_part(const Form *form, const Part *part, const FormRules *rules, Failure *failure) {
@@ -104,6 +104,8 @@ static bool form_parse(Arena *arena, const char *text, const Spellings *specials
   add_text(arena, form, done, strlen(done), false);
   if (rules->needs_answer && !form->seen[PART_ANSWER])
     return fail(failure, "%s: it has no {answer}", rules->name);
+  if (rules->needs_prompt && !form->seen[PART_PROMPT])
+    return fail(failure, "%s: it has no {prompt}", rules->name);
   return !rules->needs_system || form->seen[PART_SYSTEM] ||
          fail(failure, "%s: it has no {system}", rules->name);
 }
@@ -112,8 +114,13 @@ static bool form_parse(Arena *arena, const char *text, const Spellings *specials
 
 static const FormRules begin_rules = {.name = "template: begin"};
 static const FormRules system_rules = {.name = "template: system", .system = true, .needs_system = true};
-static const FormRules turn_rules = {
-    .name = "template", .image = true, .system = true, .prompt = true, .answer = true, .needs_answer = true};
+static const FormRules turn_rules = {.name = "template",
+                                     .image = true,
+                                     .system = true,
+                                     .prompt = true,
+                                     .answer = true,
+                                     .needs_answer = true,
+                                     .needs_prompt = true};
 static const FormRules caption_rules = {
     .name = "template of captions", .image = true, .answer = true, .needs_answer = true};
 

@@ -168,10 +168,11 @@ static void test_bad_templates(const Tokenizer *tokenizer, Arena *arena) {
       {"<image>{answer}{answer}", NULL, NULL, "\"{answer}\" stands in it twice"},
       {"<image><image>{answer}", NULL, NULL, "\"<image>\" stands in it twice"},
       {"<image>{answer}{prompt}", NULL, NULL, "\"{prompt}\" stands behind {answer}"},
-      {"{answer}", NULL, NULL, "it has no <image>"},
+      {"<image>{promt}{answer}", NULL, NULL, "it has no {prompt}"},
+      {"{prompt}{answer}", NULL, NULL, "it has no <image>"},
       {NULL, "<image>{prompt}{answer}", NULL, "captions: \"{prompt}\" has no place in it"},
       {NULL, NULL, NULL, "neither a turn nor a caption"},
-      {"{system}<image>{answer}", NULL, NULL, "a turn has {system}, but no `system`"},
+      {"{system}<image>{prompt}{answer}", NULL, NULL, "a turn has {system}, but no `system`"},
       {"{system}<image>{system}{answer}", NULL, NULL, "\"{system}\" stands in it twice"},
       {"<image>{answer}", NULL, "<|stop|>", "no special token \"<|stop|>\""},
   };
@@ -185,7 +186,7 @@ static void test_bad_templates(const Tokenizer *tokenizer, Arena *arena) {
               strstr(failure.message, cases[i].message),
           "case %zu: %s", i, failure.message);
   }
-  Template form = {.turn = "{answer}"};
+  Template form = {.turn = "{prompt}{answer}"};
   Conversation *conversation;
   Failure failure;
   Row row = {.caption = "x"};

@@ -157,8 +157,11 @@ const Stage *model_stage(Model *model, const char *name) {
     const char *const *names;
     size_t count = model_stage_names(model, &names);
     for (size_t i = 0; i < count; i++) text_print(&known, "%s%s", i ? ", " : "", names[i]);
-    error_at(elaborator->diagnostics, model->file->span, "there is no stage `%s`; this file has: %s",
-             name ? name : "", count ? text_string(&known) : "none");
+    if (count)
+      error_at(elaborator->diagnostics, model->file->span, "there is no stage `%s`; this file has: %s", name,
+               text_string(&known));
+    else
+      error_at(elaborator->diagnostics, model->file->span, "the file has no stage, which says how to train");
     text_free(&known);
     return NULL;
   }
