@@ -395,10 +395,10 @@ void print_profile(const Unit *unit, Session *session, Text *text) {
     total += seconds[i];
   }
   qsort(rows, (size_t)program->code_count, sizeof *rows, by_time);
-  text_print(text, "%-40s %10s %7s  %-8s model lines (mean of %" PRId64 " runs, %.2f ms each)\n", "kernel",
+  text_print(text, "%-40s %10s %7s  %-9s model lines (mean of %" PRId64 " runs, %.2f ms each)\n", "kernel",
              "ms", "share", "anchor", runs, 1e3 * total / (double)runs);
   for (int i = 0; i < program->code_count && rows[i].launch; i++)
-    text_print(text, "%-40.40s %10.3f %6.1f%%  %-8s %s\n", program->codes[rows[i].launch->code].name,
+    text_print(text, "%-40.40s %10.3f %6.1f%%  %-9s %s\n", program->codes[rows[i].launch->code].name,
                1e3 * rows[i].seconds / (double)runs, 100 * rows[i].seconds / total, rows[i].launch->anchor,
                rows[i].launch->lines);
   free(rows);

@@ -48,6 +48,8 @@ static bool run_derive(Unit *unit) { return unit_derive(unit); }
 
 static bool run_fuse(Unit *unit) {
   unit->fusion = fuse(unit->graph, !unit->compiler->options.unfused);
+  if (!unit->compiler->options.unfused && emit_takes_attention(unit->compiler->options.target))
+    fuse_attention(unit->graph, unit->fusion, unit->symbols);
   return true;
 }
 

@@ -24,7 +24,7 @@ static void print_row(const Row *row, const Code *code, bool cuda, Text *text) {
   char name[44];
   snprintf(name, sizeof name, "%.*s%s", strlen(code->name) > 40 ? 37 : 40, code->name,
            strlen(code->name) > 40 ? "..." : "");
-  text_print(text, "%-40s %5d  %-8s", name, row->calls, row->first->anchor);
+  text_print(text, "%-40s %5d  %-10s", name, row->calls, row->first->anchor);
   print_amount(text, row->bytes, "B");
   text_print(text, "  ");
   print_amount(text, row->flops, "FLOP");
@@ -36,7 +36,7 @@ void kernel_table(const Unit *unit, Text *text) {
   const Program *program = &unit->lowered.program;
   bool cuda = !strncmp(unit->compiler->options.target, "cuda", 4);
   double bytes = 0, flops = 0;
-  text_print(text, "%-40s %5s  %-8s%-10s  %-11s%s  model lines\n", "kernel", "calls", "anchor", "     bytes",
+  text_print(text, "%-40s %5s  %-10s%-10s  %-11s%s  model lines\n", "kernel", "calls", "anchor", "     bytes",
              "      FLOPs", cuda ? "   regs shared spills" : "");
   for (int i = 0; i < program->code_count; i++) {
     Row row = {0};
@@ -50,7 +50,7 @@ void kernel_table(const Unit *unit, Text *text) {
     print_row(&row, &program->codes[i], cuda, text);
     bytes += row.bytes, flops += row.flops;
   }
-  text_print(text, "%-40s %5d  %-8s", "total", program->launch_count, "");
+  text_print(text, "%-40s %5d  %-10s", "total", program->launch_count, "");
   print_amount(text, bytes, "B");
   text_print(text, "  ");
   print_amount(text, flops, "FLOP");

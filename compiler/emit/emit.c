@@ -63,3 +63,5 @@ const Emitter *emit_find(const char *target, Failure *failure) {
   fail(failure, "there is no target `%s`: cpu, cuda, cuda:ARCHITECTURE or ref", target);
   return NULL;
 }
+
+bool emit_takes_attention(const char *target) { return !strcmp(target, "cpu"); }

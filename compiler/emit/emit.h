@@ -26,6 +26,8 @@ typedef struct Emitter {
 // emit.c: NULL and a message naming what to install where the target can not be had on this machine.
 // "cpu" opens vlmc-llvm.so (beside the binary or in ../lib/vlmc) with dlopen and takes its symbol `emitter_llvm`.
 const Emitter *emit_find(const char *target, Failure *failure);
+// Does the target have a fast way for ANCHOR_ATTENTION? Else it is better given as three kernels.
+bool emit_takes_attention(const char *target);
 
 extern const Emitter emitter_ref;  // ref.c: wraps kernel/interpret.c
 extern const Emitter emitter_c;    // c.c: text only

@@ -51,6 +51,8 @@ typedef struct Dot {
 
 // ---- llvm_dot_plan.c: false: not of the form that this emitter takes ----------------------------
 bool dot_plan(Emit *emit, Dot *dot);
+// How an operand of rows or columns `own` can be read for a contraction.
+DotOperand dot_operand(Emit *emit, ExprId expr, const DotIndex *own, const DotIndex *contract);
 // Gives all axes of the set their values, `flat` being the place in it.
 void dot_bind(Emit *emit, Scope *scope, const DotIndex *index, LLVMValueRef flat);
 void dot_bind_digit(Emit *emit, Scope *scope, const DotDigit *digit, LLVMValueRef value); // one of them

@@ -144,6 +144,11 @@ static DotOperand operand_of(const Plan *plan, ExprId expr, const DotIndex *own,
   return out;
 }
 
+DotOperand dot_operand(Emit *emit, ExprId expr, const DotIndex *own, const DotIndex *contract) {
+  Plan plan = {.emit = emit, .kernel = emit->kernel};
+  return operand_of(&plan, expr, own, contract);
+}
+
 // ---- the whole ----------------------------------------------------------------------------------
 
 static int width_in(const Plan *plan, ExprId expr, uint32_t axes) {

@@ -1,7 +1,7 @@
 // Internal header of the LLVM backend: kernels to already vectorised IR, IR to objects, objects to code.
 //
 //   kernel -> llvm_prepare.c   reductions over axes of one extent share that axis, so that equal terms are one
-//          -> llvm_map.c llvm_row.c llvm_scatter.c llvm_dot.c   loops of one anchor each, which ask
+//          -> llvm_map.c llvm_row.c llvm_scatter.c llvm_dot.c llvm_attention.c   loops of one anchor each, which ask
 //             llvm_expression.c for values: leaves, loads, index arithmetic
 //             llvm_index.c llvm_memory.c for whole numbers and for loads and stores
 //             llvm_reduce.c     for sums, maxima and contractions met inside of an expression
@@ -271,6 +271,7 @@ bool llvm_map(Emit *emit);
 bool llvm_row(Emit *emit);
 bool llvm_scatter(Emit *emit);
 bool llvm_dot(Emit *emit);
+bool llvm_attention(Emit *emit);
 
 // ---- llvm_reduce.c: SUM, REDMAX or DOT (and those like it that fit the same loops) in the innermost scope,
 // as remembered values of that scope.

@@ -168,7 +168,7 @@ static void open_function(Emit *emit) {
 // llvm_map keeps sums over slow axes in registers, which is what columns want.
 static bool (*const anchors[ANCHOR_COUNT])(Emit *emit) = {
     [ANCHOR_MAP] = llvm_map, [ANCHOR_ROW] = llvm_row,         [ANCHOR_COLUMN] = llvm_map,
-    [ANCHOR_DOT] = llvm_dot, [ANCHOR_SCATTER] = llvm_scatter,
+    [ANCHOR_DOT] = llvm_dot, [ANCHOR_SCATTER] = llvm_scatter, [ANCHOR_ATTENTION] = llvm_attention,
 };
 
 static void emit_function(Emit *emit) {

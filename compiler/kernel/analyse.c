@@ -92,12 +92,25 @@ static double steps(const Kernel *kernel, uint32_t axes, const int64_t *symbols)
   return product;
 }
 
+// What a kernel computes. An attention's largest score and sum are of scores that its weights are made of: they
+// are computed once.
+static void find_computed(const Kernel *kernel, bool *computed) {
+  Attention attention;
+  kernel_reachable(kernel, computed);
+  if (kernel->anchor != ANCHOR_ATTENTION || kernel_attention(kernel, &attention) || !attention.share) return;
+  memset(computed, 0, kernel->expr_count);
+  for (int i = 0; i < kernel->store_count; i++) computed[kernel->stores[i].value] = true;
+  for (size_t id = kernel->expr_count; id-- > 1;)
+    for (int i = 0; i < 3 && computed[id] && id != attention.largest && id != attention.total; i++)
+      computed[kernel->exprs[id].in[i]] = true;
+}
+
 // Every operation counts once per step of the axes that it depends on, as if it were hoisted perfectly.
 double kernel_flops(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]) {
   Arena *arena = arena_new();
   bool *reached = ARENA_ARRAY(arena, bool, kernel->expr_count);
   double flops = 0;
-  kernel_reachable(kernel, reached);
+  find_computed(kernel, reached);
   for (ExprId id = 1; id < kernel->expr_count; id++) {
     const Expr *expr = &kernel->exprs[id];
     if (!reached[id] || expr->dtype != DTYPE_F32) continue;

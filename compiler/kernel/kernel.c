@@ -13,7 +13,7 @@ const ScalarInfo scalar_table[SCALAR_COUNT] = {
 #undef SCALAR_OP
 };
 
-const char *const anchor_names[ANCHOR_COUNT] = {"map", "row", "column", "dot", "scatter"};
+const char *const anchor_names[ANCHOR_COUNT] = {"map", "row", "column", "dot", "scatter", "attention"};
 
 // Names are kept in the letters that the text form has; what else an author wrote becomes `_`.
 static char *clean_name(Arena *arena, const char *name) {

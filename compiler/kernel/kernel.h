@@ -111,12 +111,17 @@ typedef struct Store {
 //          result, their values elementwise in it and in further loads: bias, activation, residual, scale,
 //          mask.
 // SCATTER  One STORE_ADD; the value may be any elementwise expression.
+// ATTENTION  DOTs over keys whose left operand, the weight, is elementwise in DOTs of something per row and
+//          something per key (scores), or in the softmax of such over the keys; see kernel_attention. The
+//          largest score and the sum may be stored too. A weight that a mask makes 0 counts as nothing, also
+//          beside a value that is not finite.
 typedef enum Anchor {
-  ANCHOR_MAP,     // no reduction
-  ANCHOR_ROW,     // sums and maxima over the fastest axes of what is read: norms, softmax, losses
-  ANCHOR_COLUMN,  // sums over slow axes, kept along the fast one: gradients of biases
-  ANCHOR_DOT,     // one contraction with expressions before and after it
-  ANCHOR_SCATTER, // STORE_ADD
+  ANCHOR_MAP,       // no reduction
+  ANCHOR_ROW,       // sums and maxima over the fastest axes of what is read: norms, softmax, losses
+  ANCHOR_COLUMN,    // sums over slow axes, kept along the fast one: gradients of biases
+  ANCHOR_DOT,       // one contraction with expressions before and after it
+  ANCHOR_SCATTER,   // STORE_ADD
+  ANCHOR_ATTENTION, // contractions over keys of what contractions make
   ANCHOR_COUNT
 } Anchor;
 extern const char *const anchor_names[ANCHOR_COUNT];
@@ -185,6 +190,31 @@ typedef struct DotAxes {
   uint32_t contract;
 } DotAxes;
 DotAxes kernel_dot_axes(const Kernel *kernel);
+
+// ---- attention.c: for an ANCHOR_ATTENTION: what its expressions are ------------------------------
+enum { ATTENTION_MAX_INNER = 2, ATTENTION_MAX_OUTER = 2, ATTENTION_WIDEST = 256 };
+typedef struct AttentionInner { // scores: dot(row_side, key_side) over one axis
+  ExprId dot, row_side, key_side;
+  int along;
+} AttentionInner;
+typedef struct AttentionOuter { // a result: dot(weight, value) over the keys
+  ExprId dot, weight, value;
+  int column;    // axis that only values have
+  uint32_t axes; // of the stores that hold it
+} AttentionOuter;
+typedef struct Attention {
+  int row, key;   // axes
+  uint32_t batch; // axes that rows are taken apart by
+  AttentionInner inner[ATTENTION_MAX_INNER];
+  AttentionOuter outer[ATTENTION_MAX_OUTER];
+  int inner_count, outer_count;
+  // With a softmax, else 0: the weight is made of share = exp(score - largest) / total in a way that commutes
+  // with dividing by the total; largest and total bind axes of their own.
+  ExprId score, share, largest, total;
+} Attention;
+const char *kernel_attention(const Kernel *kernel, Attention *attention); // NULL: it is one; else why not
+
+// ---- analyse.c ----------------------------------------------------------------------------------
 double kernel_flops(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]); // mul + add = 2
 double kernel_bytes(const Kernel *kernel,
                     const int64_t symbols[SYMBOL_COUNT]); // each buffer's touched part once

@@ -450,7 +450,7 @@ static bool head_line(Reader *reader) {
       reader->kernel->anchor = (Anchor)anchor;
       return end_of_line(reader);
     }
-  return complain(reader, begin, "an anchor: map, row, column, dot or scatter");
+  return complain(reader, begin, "an anchor: map, row, column, dot, scatter or attention");
 }
 
 static bool body_line(Reader *reader) {

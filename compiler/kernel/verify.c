@@ -204,6 +204,12 @@ static bool check_anchor(Check *check) {
   case ANCHOR_ROW:
   case ANCHOR_COLUMN: fine = reductions && !dots && !additions; break;
   case ANCHOR_DOT: fine = reductions == 1 && dots == 1 && !additions; break;
+  case ANCHOR_ATTENTION: {
+    Attention attention;
+    const char *why = kernel_attention(kernel, &attention);
+    if (why) return refuse(check, "anchor", kernel->anchor, why);
+    break;
+  }
   case ANCHOR_SCATTER: fine = additions && additions == kernel->store_count && !dots; break;
   default: fine = false;
   }

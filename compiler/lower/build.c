@@ -68,8 +68,13 @@ static void settle(Lowering *lowering, NodeId id, const Place *place, int depth)
   }
 }
 
-// The contraction's result gives the space; contracted pairs add to it.
-static bool place_dot(Lowering *lowering, NodeId id) {
+static void set_place(Lowering *lowering, NodeId id, const Place *place) {
+  if (place->known && !lowering->context.places[id].known) lowering->context.places[id] = *place;
+}
+
+// The contraction's result gives the space; contracted pairs add to it. `chained`: its operands are made of
+// contractions, and what else is stored of them has its place in the same space.
+static bool place_dot(Lowering *lowering, NodeId id, bool chained) {
   ElementContext *context = &lowering->context;
   const Node *node = lowering_node(lowering, id);
   const Attributes *attributes = &node->attributes;
@@ -101,12 +106,10 @@ static bool place_dot(Lowering *lowering, NodeId id) {
       memcpy(operand.atoms[i], result->atoms[free_axis++], AXIS_MAX_ATOMS);
     }
     settle(lowering, node->in[k], &operand, 0);
+    bool loaded = element_is_loaded(context->graph, context->fusion, context->group, node->in[k]);
+    if (chained && !loaded) set_place(lowering, node->in[k], &operand);
   }
   return true;
-}
-
-static void set_place(Lowering *lowering, NodeId id, const Place *place) {
-  if (place->known && !lowering->context.places[id].known) lowering->context.places[id] = *place;
 }
 
 // The operand of a reduction whose result has a place: reduced axes take the atoms of `bound`, in order.
@@ -178,27 +181,32 @@ static void spread_places(Lowering *lowering, uint64_t fill) {
   }
 }
 
-// The node that gives a group its space: its contraction, else its first reduction, else what it stores
+// The node that gives a group its space: its last contraction, else its first reduction, else what it stores
 // first.
-static NodeId find_lead(const Lowering *lowering, uint32_t group) {
-  NodeId reduction = 0;
+static NodeId find_lead(const Lowering *lowering, uint32_t group, int *contractions) {
+  NodeId reduction = 0, contraction = 0;
+  *contractions = 0;
   for (size_t i = 0; i < lowering->closure.count; i++) {
     NodeId id = lowering->closure.list[i];
-    Op op = lowering_node(lowering, id)->op;
-    if (is_contraction(lowering->graph, lowering_node(lowering, id))) return id;
-    if (is_reduction(op) && !reduction) reduction = id;
+    if (is_contraction(lowering->graph, lowering_node(lowering, id))) {
+      contraction = id;
+      ++*contractions;
+    }
+    if (is_reduction(lowering_node(lowering, id)->op) && !reduction) reduction = id;
   }
-  return reduction ? reduction : lowering->stored[group].list[0];
+  return contraction ? contraction : reduction ? reduction : lowering->stored[group].list[0];
 }
 
 static void set_places(Lowering *lowering, uint32_t group) {
   ElementContext *context = &lowering->context;
-  NodeId lead = find_lead(lowering, group);
+  int contractions;
+  NodeId lead = find_lead(lowering, group, &contractions);
   const Node *node = lowering_node(lowering, lead);
   uint64_t fill = 0;
   Place place;
   if (is_contraction(lowering->graph, node)) {
-    place_dot(lowering, lead);
+    context->lead = lead;
+    place_dot(lowering, lead, contractions > 1);
   } else if (is_reduction(node->op)) {
     if (space_add_type(&context->space, &lowering_node(lowering, node->in[0])->type, &place)) {
       set_place(lowering, node->in[0], &place);
@@ -222,6 +230,7 @@ static void context_begin(Lowering *lowering, uint32_t group, Kernel *kernel) {
   context->kernel = kernel;
   context->group = group;
   context->guard = 0;
+  context->lead = 0;
   context->memo_count = 0;
   memset(context->memo_table, 0, context->memo_table_size * sizeof(uint32_t));
   space_init(&context->space);
@@ -458,6 +467,8 @@ static bool binds_fastest(Kernel *kernel, ExprId reduction) {
 }
 
 static Anchor find_anchor(Kernel *kernel) {
+  Attention attention;
+  if (!kernel_attention(kernel, &attention)) return ANCHOR_ATTENTION;
   bool *reached = arena_alloc(kernel->arena, kernel->expr_count);
   Anchor anchor = ANCHOR_MAP;
   kernel_reachable(kernel, reached);

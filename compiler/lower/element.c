@@ -167,8 +167,11 @@ static bool index_by_place(ElementContext *context, NodeId id, const ExprId *ind
   Space space = context->space; // splitting atoms now would come too late
   Place place = context->places[id], operand;
   if (!place_refresh(&space, &place)) return false;
-  for (int i = 0; i < place.rank; i++)
+  for (int i = 0; i < place.rank; i++) {
+    for (int k = 0; k < place.counts[i]; k++) // a contraction's own, which is bound and nobody's index
+      if (context->axis_of_atom[place.atoms[i][k]] < 0) return false;
     if (place_index(context, &place, i) != index[i]) return false;
+  }
   if (!place_of_operand(&space, context->graph, id, &place, 0, &operand)) return false;
   if (space.count != context->space.count || !place_refresh(&space, &operand)) return false;
   for (int i = 0; i < operand.rank; i++) from[i] = place_index(context, &operand, i);
@@ -388,7 +391,7 @@ static ExprId element_dot(ElementContext *context, NodeId id, const ExprId *inde
   const Attributes *attributes = &node->attributes;
   const Type *x = operand_type(context, id, 0), *y = operand_type(context, id, 1);
   int pairs = attributes->batch + attributes->contract;
-  bool placed = context->places[id].known && is_contraction(context->graph, node);
+  bool placed = context->places[id].known && id == context->lead;
   ExprId contract[MAX_RANK] = {0}, left[MAX_RANK] = {0}, right[MAX_RANK] = {0};
   uint32_t bound = 0;
   for (int i = 0; i < attributes->contract; i++) {

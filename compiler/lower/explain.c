@@ -97,7 +97,9 @@ void fusion_explain(const Graph *graph, const Fusion *fusion, const Sources *sou
     print_node(graph, id, text);
     if (sources && node->span.source && node->span.source < sources->count)
       text_print(text, "  %s:%d", sources->list[node->span.source].path, span_line(sources, node->span));
-    text_print(text, "  (%s)\n", reason_texts[fusion->reason[id]]);
+    text_print(text, "  (%s", reason_texts[fusion->reason[id]]);
+    if (fusion->note[id]) text_print(text, "; its attention is not one kernel: %s", fusion->note[id]);
+    text_print(text, ")\n");
   }
   text_print(text, "  in all %.0f bytes are written\n", total);
 }

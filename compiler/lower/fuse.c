@@ -21,6 +21,7 @@ static Fusion *fuse_nothing(const Graph *graph) {
   fusion->group = ARENA_ARRAY(graph->arena, uint32_t, graph->count);
   fusion->reason = ARENA_ARRAY(graph->arena, Reason, graph->count);
   fusion->inside = ARENA_ARRAY(graph->arena, NodeId, graph->count);
+  fusion->note = ARENA_ARRAY(graph->arena, const char *, graph->count);
   uint32_t *leaves = ARENA_ARRAY(graph->arena, uint32_t, graph->count);
   for (size_t i = 0; i < graph->output_count; i++) fusion->reason[graph->outputs[i].node] = REASON_OUTPUT;
   for (NodeId id = 1; id < graph->count; id++) {
@@ -62,6 +63,7 @@ Fusion *fuse(const Graph *graph, bool enabled) {
   fusing.fusion->group = ARENA_ARRAY(graph->arena, uint32_t, count);
   fusing.fusion->reason = ARENA_ARRAY(graph->arena, Reason, count);
   fusing.fusion->inside = ARENA_ARRAY(graph->arena, NodeId, count);
+  fusing.fusion->note = ARENA_ARRAY(graph->arena, const char *, count);
   fusing.needed = ARENA_ARRAY(arena, bool, count);
   fusing.output = ARENA_ARRAY(arena, bool, count);
   fusing.readers = ARENA_ARRAY(arena, uint32_t, count);

@@ -248,7 +248,7 @@ static void copy_outputs(Lowering *lowering) {
 
 // ---- all ----------------------------------------------------------------------------------------
 
-static void prepare(Lowering *lowering) {
+void lowering_prepare(Lowering *lowering) {
   size_t count = lowering->graph->count;
   ElementContext *context = &lowering->context;
   *context = (ElementContext){.arena = lowering->arena, .graph = lowering->graph, .fusion = lowering->fusion};
@@ -304,7 +304,7 @@ void lower(Arena *arena, const Graph *graph, const Fusion *fusion, const Sources
   memset(lowered, 0, sizeof *lowered);
   lowering.out = lowered;
   lowered->program.name = graph->name;
-  prepare(&lowering);
+  lowering_prepare(&lowering);
   find_last_readers(&lowering);
   add_inputs(&lowering);
   place_outputs(&lowering);

@@ -1,6 +1,7 @@
 // From a graph to kernels and a program.
 //
 //   graph -> fuse.c    which nodes get memory and which are computed where they are read: a Fusion
+//         -> attention.c   attention as one kernel, where the target makes it fast
 //         -> element.c what one element of a node is, as an expression (one rule per op, column of ops.def)
 //         -> lower.c   one kernel per group of the Fusion, its anchor, buffers and launch
 //         -> plan.c    order of launches, lifetimes of buffers: a Program (without code)
@@ -38,12 +39,16 @@ typedef struct Fusion {
   // Per node: the concatenation in whose memory it is stored at once, or 0. The concatenation itself stands
   // there with its own number: no group computes it, and its group is the last of those that store a part.
   NodeId *inside;
+  const char **note;    // per node: why its attention is not one kernel; NULL: nothing to say
   uint32_t group_count; // groups are numbered in an order in which they can run
 } Fusion;
 
 // enabled = false: every node but views, constants and iotas is a group of its own (the slow twin of the
 // tests).
 Fusion *fuse(const Graph *graph, bool enabled);
+// Attention as one kernel, for emitters that make it fast: scores and weights leave memory. `symbols`: likely
+// sizes, by which few rows of queries are left apart.
+void fuse_attention(const Graph *graph, Fusion *fusion, const int64_t symbols[SYMBOL_COUNT]);
 void fusion_print(const Graph *graph, const Fusion *fusion, Text *text); // --emit=fused: the graph by groups
 // One line per value kept in memory: kernel, value, model line, bytes for the given sizes, reason.
 void fusion_explain(const Graph *graph, const Fusion *fusion, const Sources *sources,

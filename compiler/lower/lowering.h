@@ -3,7 +3,7 @@
 #ifndef VLMC_COMPILER_LOWER_LOWERING_H
 #define VLMC_COMPILER_LOWER_LOWERING_H
 
-#include "compiler/lower/element.h"
+#include "compiler/lower/groups.h"
 
 typedef struct NodeList {
   NodeId *list;
@@ -56,6 +56,9 @@ static inline const Node *lowering_node(const Lowering *lowering, NodeId id) {
   return &lowering->graph->nodes[id];
 }
 static inline bool is_reduction(Op op) { return op == OP_SUM || op == OP_REDMAX; }
+
+// ---- lower.c: what a Lowering of a graph and its fusion starts with; arena, graph and fusion are set.
+void lowering_prepare(Lowering *lowering);
 
 // ---- build.c ------------------------------------------------------------------------------------
 void find_closure(Lowering *lowering, uint32_t group); // what the group computes and loads
