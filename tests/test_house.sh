@@ -76,13 +76,13 @@ check "run.sh counts what a test's status says beside its closing line" "$(
 # rows leaves the others.
 if [ -x "${BUILD:-build}/bench/rounds" ]; then
   cat >"$here/rows.sh" <<'END'
-fake() { side "$1" "$2" "sh -c 'echo ready; while read n; do echo $3; done'"; }
+fake() { side "$1" "$2" "$3" "sh -c 'echo ready; while read n; do echo $4; done'"; }
 family first
 group
-fake ours vlmc ${OURS:-2}
-fake slow "Tortoise 1.2 hasty" 5
-fake quick "Hare 7" 1
-side gone "Dodo 3" echo absent extinct
+fake ours vlmc "" ${OURS:-2}
+fake slow "Tortoise hasty" "Tortoise 1.2" 5
+fake quick Hare "" 1
+side gone Dodo "" echo absent extinct
 row "a race" ours slow 1.50
 row "a race" ours quick 0.75
 row "a race" ours gone 1.00
@@ -90,8 +90,8 @@ row "a race against time" ours =4 1.00 2
 measure
 family second
 group
-side broken vlmc "sh -c 'echo it broke >&2'"
-fake other "Hare 7" 1
+side broken vlmc "" "sh -c 'echo it broke >&2'"
+fake other Hare "" 1
 row "a fall" broken other 1.00
 measure
 END
@@ -108,11 +108,11 @@ END
     grep -q "| extinct |" "$here/results.md" || echo "no reason of the absent"
     grep -q "| it broke |" "$here/results.md" || echo "no reason of the failed"
     grep -qE "Tortoise hasty .* [0-9-]{10} .*, Tortoise 1.2 \|" "$here/results.md" || echo "no date and version")"
-  OURS=1 race Hare first
+  OURS=1 race "against Hare" first:
   check "a run of some rows leaves the others" "$(
     is "$(cell "a race, ms" Hare)" "1.00 1.00 1.00 ok"
     is "$(cell "a race, ms" "Tortoise hasty")" "1.00 5.00 5.00 ok")"
-  OURS=4 race Tortoise
+  OURS=4 race "a race, ms, against Tortoise"
   check "a run of one row leaves the others of its group" "$(
     is "$(cell "a race, ms" "Tortoise hasty")" "4.00 5.00 1.25 short"
     is "$(cell "a race, ms" Hare)" "1.00 1.00 1.00 ok"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # make bench-peers: what we are beside what a user could pick instead, each measured in turns in one run (rounds.c).
 #
-#   sh tests/bench/peers.sh [ROW...]     only rows whose family, name or peer holds one of the words
+#   sh tests/bench/peers.sh [ROW...]     only rows whose name, as it is printed, or family holds one of the words
 #
 # Prints the rows as `make bench` does and puts them into RESULTS.md, in place of those of the same name; rows that are
 # not asked for stay, each with its date. A peer that is not here leaves its rows as they were, or unmeasured with the
@@ -25,8 +25,8 @@ printf '%s\n' "$@" | sed '/^$/d' >"$work/wanted"
 
 family() { family=$1; }
 group() { : >"$work/sides"; : >"$work/rows"; }
-# side NAME PEER COMMAND...: PEER as the table calls it, with its version
-side() { name=$1 peer=$2; shift 2; printf '%s\t%s\t%s\n' "$name" "$peer" "$*" >>"$work/sides"; }
+# side NAME PEER VERSION COMMAND...: PEER as the table calls it; the VERSION, if any, stands behind the date
+side() { name=$1 peer=$2 version=$3; shift 3; printf '%s\t%s\t%s\t%s\n' "$name" "$peer" "$version" "$*" >>"$work/sides"; }
 # row WHAT OURS OTHER REACH [TIMES [UNIT]]: the ratio is TIMES the other's milliseconds (or MiB) by ours. OTHER may be a
 # number, =250, that ours is not to exceed.
 row() { printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$family" "$1" "$2" "$3" "$4" "${5:-1}" "${6:-ms}" >>"$work/rows"; }
@@ -36,12 +36,12 @@ choose() {
   awk -F '\t' -v OFS='\t' '
     FILENAME ~ /wanted$/ {wanted[++words] = $0; next}
     FILENAME ~ /sides$/ {peer[$1] = $2; next}
-    {line = $1 " " $2 " " peer[$4]; chosen = !words
+    {line = $1 ": " $2 ", " $7 ", against " (substr($4, 1, 1) == "=" ? "limit" : peer[$4]); chosen = !words
      for (i = 1; i <= words; i++) if (index(line, wanted[i])) chosen = 1
      if (chosen) print}' "$work/wanted" "$work/sides" "$work/rows" >"$work/chosen"
   awk -F '\t' -v OFS='\t' '
     FILENAME ~ /chosen$/ {needed[$3]; needed[$4]; next}
-    $1 in needed {print $1, $3}' "$work/chosen" "$work/sides" >"$work/needed"
+    $1 in needed {print $1, $4}' "$work/chosen" "$work/sides" >"$work/needed"
 }
 
 # Measures the group and adds its rows to the table: family, what, peer, ours, other, ratio, reach, verdict, when or why.
@@ -51,13 +51,10 @@ measure() {
   [ ! -s "$work/needed" ] || "$build/bench/rounds" "${ROUNDS:-5}" <"$work/needed" >"$work/measured" || return
   awk -F '\t' -v OFS='\t' -v stamp="$stamp" '
     function figure(x) {return sprintf(x < 10 ? "%.2f" : x < 100 ? "%.1f" : "%.0f", x)}
-    FILENAME ~ /sides$/ {peer[$1] = $2; next}
+    FILENAME ~ /sides$/ {peer[$1] = $2; version[$1] = $3 == "" ? "" : ", " $3; next}
     FILENAME ~ /measured$/ {time[$1] = $2; mib[$1] = $3; next}
     FILENAME ~ /chosen$/ {chosen[$0]; next}
-    {against = substr($4, 1, 1) == "=" ? "limit" : peer[$4]; version = ""
-     if (match(against, / [0-9][^ ]*/)) {
-       version = ", " substr(against, 1, RSTART + RLENGTH - 1)
-       against = substr(against, 1, RSTART - 1) substr(against, RSTART + RLENGTH)}
+    {against = substr($4, 1, 1) == "=" ? "limit" : peer[$4]
      what = $2 ", " $7
      if (!($0 in chosen)) {print $1, what, against, "", "", "", $5, "kept", ""; next}
      ours = time[$3]; other = against == "limit" ? substr($4, 2) : time[$4]
@@ -65,7 +62,7 @@ measure() {
        print $1, what, against, "-", "-", "-", $5, (ours == "-" ? "failed" : "unmeasured"), (ours == "-" ? mib[$3] : mib[$4]); next}
      if ($7 == "MiB") {ours = mib[$3]; if (against != "limit") other = mib[$4]}
      other *= $6; ratio = other / ours
-     print $1, what, against, figure(ours), figure(other), sprintf("%.2f", ratio), $5, (ratio >= $5 ? "ok" : "short"), stamp version
+     print $1, what, against, figure(ours), figure(other), sprintf("%.2f", ratio), $5, (ratio >= $5 ? "ok" : "short"), stamp version[$4]
     }' "$work/sides" "$work/measured" "$work/chosen" "$work/rows" >"$work/group"
   awk -F '\t' -v OFS='\t' '$8 != "kept" {print $2 ", against " $3, $4, $5, $6, $7, $8 ($8 ~ /^(ok|short)$/ ? "" : ": " $9)}' "$work/group"
   cat "$work/group" >>"$work/table"

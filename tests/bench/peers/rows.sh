@@ -4,23 +4,26 @@
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vlmc python=${PEERS_PYTHON:-}
 [ -n "$python" ] || python=$cache/peers/bin/python
-version() { [ ! -x "$python" ] || "$python" -c "import importlib.metadata as m; print('', m.version('$1').split('+')[0])" 2>/dev/null; }
-torch_version=$(version torch) onnx_version=$(version onnxruntime)
-llama_version=$("${LLAMA_CPP:-/nowhere}/llama-completion" --version 2>&1 | sed -n 's/^version: \([0-9][^ ]*\).*commit \(.*\))/ \1+\2/p')
-llm_c_version=$(git -C "${LLM_C:-/nowhere}" log -1 --format=' %cd' --date=format:%Y-%m-%d 2>/dev/null)
+# version PACKAGE NAME
+version() { [ ! -x "$python" ] || "$python" -c "import importlib.metadata as m; print('$2', m.version('$1').split('+')[0])" 2>/dev/null; }
+torch_version=$(version torch PyTorch) onnx_version=$(version onnxruntime "ONNX Runtime")
+llama_version=$("${LLAMA_CPP:-/nowhere}/llama-completion" --version 2>&1 |
+  sed -n 's/^version: \([^ ]*\).*commit \(.*\))/llama.cpp \1 \2/p')
+llm_c_version=$(git -C "${LLM_C:-/nowhere}" log -1 --format='llm.c of %cd' --date=format:%Y-%m-%d 2>/dev/null)
 
-ours() { name=$1; shift; side "$name" vlmc "$build/bench/step" "$@"; }
-machine() { side machine machine "$build/bench/machine" "$@"; }
-timed() { name=$1; shift; side "$name" vlmc sh tests/bench/timed.sh "$@"; }
-# script NAME PEER SCRIPT ARGUMENT...
+as() { name=$1 peer=$2; shift 2; side "$name" "$peer" "" "$build/bench/step" "$@"; }
+ours() { name=$1; shift; as "$name" vlmc "$@"; }
+machine() { side machine machine "" "$build/bench/machine" "$@"; }
+timed() { name=$1; shift; side "$name" vlmc "" sh tests/bench/timed.sh "$@"; }
+# script NAME PEER VERSION SCRIPT ARGUMENT...
 script() {
-  name=$1 peer=$2
-  shift 2
-  if [ -x "$python" ]; then side "$name" "$peer" "$python" "$peers/$@"; else
-    side "$name" "$peer" echo absent "no $python: sh $peers/setup.sh makes it"; fi
+  name=$1 peer=$2 version=$3 file=$4
+  shift 4
+  if [ -x "$python" ]; then side "$name" "$peer" "$version" "$python" "$peers/$file" "$@"; else
+    side "$name" "$peer" "" echo absent "no $python: sh $peers/setup.sh makes it"; fi
 }
-torch() { how=$1 file=$2; shift 2; script "$how" "PyTorch$torch_version $how" "$file" "$how" "$@"; }
-llama() { side llama "llama.cpp$llama_version" sh "$peers/llama.sh" "$@"; }
+torch() { how=$1 file=$2; shift 2; script "$how" "PyTorch $how" "$torch_version" "$file" "$how" "$@"; }
+llama() { side llama llama.cpp "$llama_version" sh "$peers/llama.sh" "$@"; }
 
 step() { # BATCH LENGTH GFLOP
   small="models/gpt.vlm --preset small --stage text --program train --batch $1 --length $2"
@@ -28,11 +31,11 @@ step() { # BATCH LENGTH GFLOP
   family gpt
   group
   ours ours $small
-  side f32 "vlmc in f32" "$build/bench/step" $small
+  as f32 "vlmc in f32" $small
   ours bf16 $small --dtype bf16
   torch eager torch_gpt.py "$1" "$2"
   torch compiled torch_gpt.py "$1" "$2"
-  side llm.c "llm.c$llm_c_version" sh "$peers/llm_c.sh" "$1" "$2"
+  side llm.c llm.c "$llm_c_version" sh "$peers/llm_c.sh" "$1" "$2"
   machine compute "$3" 0
   row "$what" ours eager 1.50
   row "$what" ours compiled 1.30
@@ -53,7 +56,7 @@ for batch in 1 8; do
   group
   ours ours models/vit.vlm --preset b16 --program forward --batch $batch --length 1
   torch eager torch_vit.py $batch
-  script onnx "ONNX Runtime$onnx_version" onnx_vit.py $batch "$(nproc)"
+  script onnx "ONNX Runtime" "$onnx_version" onnx_vit.py $batch "$(nproc)"
   [ $batch != 1 ] || llama vit f32 "$(nproc)"
   machine compute $((batch * 3513)).e-2 0
   what="ViT-B/16 encoding, batch $batch"
@@ -124,17 +127,17 @@ family scaling
 group
 small="models/gpt.vlm --preset small --stage text --program train --length 64"
 ours large $small --batch 8
-side half "twice batch 4" "$build/bench/step" $small --batch 4
+as half "twice batch 4" $small --batch 4
 ours both $small --batch 4
-side one "1 thread" "$build/bench/step" $small --batch 4 --threads 1
+as one "1 thread" $small --batch 4 --threads 1
 row "GPT-2 124M training step, T=64, batch 8" large half 0.95 2
 row "GPT-2 124M training step, B=4 T=64, 2 threads" both one 1.85
 measure
 group
 encode="models/vit.vlm --preset b16 --program forward --length 1"
 ours large $encode --batch 8
-side single "8 times batch 1" "$build/bench/step" $encode --batch 1
-side one "1 thread" "$build/bench/step" $encode --batch 8 --threads 1
+as single "8 times batch 1" $encode --batch 1
+as one "1 thread" $encode --batch 8 --threads 1
 row "ViT-B/16 encoding, batch 8" large single 0.95 8
 row "ViT-B/16 encoding, batch 8, 2 threads" large one 1.85
 measure
