@@ -98,6 +98,9 @@ typedef enum NamedToken {
   NAMED_COUNT
 } NamedToken;
 
+// What GGUF calls them, "bos_token_id", without what stands before its keys.
+extern const char *const named_tokens[NAMED_COUNT];
+
 typedef struct Merge {
   int32_t left, right, result;
   uint32_t rank; // the least is merged first; of equal ones the leftmost

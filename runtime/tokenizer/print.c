@@ -64,8 +64,21 @@ static json_t *ranks(const Tokenizer *tokenizer) {
   return NULL;
 }
 
+// What a GGUF file said and tokenizer.json has no place for, so that a GGUF file can say it again; other readers pass
+// over it.
+static json_t *gguf(const Tokenizer *tokenizer) {
+  json_t *object = json_object();
+  if (tokenizer->split_name) json_object_set_new(object, "pre", json_string(tokenizer->split_name));
+  for (int i = 0; i < NAMED_COUNT; i++)
+    if (tokenizer->named[i] >= 0)
+      json_object_set_new(object, named_tokens[i], json_integer(tokenizer->named[i]));
+  if (json_object_size(object)) return object;
+  json_decref(object);
+  return NULL;
+}
+
 static json_t *model(const Tokenizer *tokenizer) {
-  json_t *object = json_object(), *equals = ranks(tokenizer);
+  json_t *object = json_object(), *equals = ranks(tokenizer), *said = gguf(tokenizer);
   json_object_set_new(object, "type", json_string("BPE"));
   json_object_set_new(object, "dropout", json_null());
   json_object_set_new(object, "unk_token",
@@ -80,7 +93,33 @@ static json_t *model(const Tokenizer *tokenizer) {
   json_object_set_new(object, "vocab", vocabulary(tokenizer));
   json_object_set_new(object, "merges", merges(tokenizer));
   if (equals) json_object_set_new(object, "ranks", equals);
+  if (said) json_object_set_new(object, "gguf", said);
   return object;
+}
+
+static void add_around(const Tokenizer *tokenizer, const int32_t *ids, size_t count, json_t *steps,
+                       json_t *specials) {
+  for (size_t i = 0; i < count; i++) {
+    json_t *text = spelling(&tokenizer->tokens[ids[i]]);
+    json_array_append_new(steps, json_pack("{s:{s:O, s:i}}", "SpecialToken", "id", text, "type_id", 0));
+    json_object_set_new(specials, json_string_value(text),
+                        json_pack("{s:O, s:[i], s:[O]}", "id", text, "ids", (int)ids[i], "tokens", text));
+    json_decref(text);
+  }
+}
+
+// Where the file that was read had another way to say what stands before and after every text.
+static json_t *post_processor(const Tokenizer *tokenizer) {
+  if (tokenizer->post_processor_json || !(tokenizer->before_count + tokenizer->after_count))
+    return part(tokenizer->post_processor_json);
+  json_t *single = json_array(), *specials = json_object();
+  add_around(tokenizer, tokenizer->before, tokenizer->before_count, single, specials);
+  json_array_append_new(single, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "A", "type_id", 0));
+  add_around(tokenizer, tokenizer->after, tokenizer->after_count, single, specials);
+  json_t *pair = json_deep_copy(single);
+  json_array_append_new(pair, json_pack("{s:{s:s, s:i}}", "Sequence", "id", "B", "type_id", 1));
+  return json_pack("{s:s, s:o, s:o, s:o}", "type", "TemplateProcessing", "single", single, "pair", pair,
+                   "special_tokens", specials);
 }
 
 void tokenizer_print(const Tokenizer *tokenizer, Text *json) {
@@ -91,7 +130,7 @@ void tokenizer_print(const Tokenizer *tokenizer, Text *json) {
   json_object_set_new(root, "added_tokens", added_tokens(tokenizer));
   json_object_set_new(root, "normalizer", part(tokenizer->normalizer_json));
   json_object_set_new(root, "pre_tokenizer", part(tokenizer->pre_tokenizer_json));
-  json_object_set_new(root, "post_processor", part(tokenizer->post_processor_json));
+  json_object_set_new(root, "post_processor", post_processor(tokenizer));
   json_object_set_new(root, "decoder", part(tokenizer->decoder_json));
   json_object_set_new(root, "model", model(tokenizer));
   char *text = json_dumps(root, JSON_INDENT(2));

@@ -3,8 +3,9 @@
 //   tokenizer.ggml.model       gpt2: byte-level; llama: SentencePiece's pieces
 //   tokenizer.ggml.pre         gpt2: how text is split
 //   tokenizer.ggml.tokens, token_type, merges (gpt2), scores (llama)
-//   tokenizer.ggml.bos_token_id, eos_token_id, ... (named_keys), add_bos_token, add_eos_token,
+//   tokenizer.ggml.bos_token_id, eos_token_id, ... (named_tokens), add_bos_token, add_eos_token,
 //   add_space_prefix
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,10 +31,20 @@ typedef struct Kind {
   bool whole_words;
 } Kind;
 
-static const char *const named_keys[NAMED_COUNT] = {
-    [NAMED_BEGIN] = KEY("bos_token_id"),       [NAMED_END] = KEY("eos_token_id"),
-    [NAMED_END_OF_TURN] = KEY("eot_token_id"), [NAMED_END_OF_MESSAGE] = KEY("eom_token_id"),
-    [NAMED_UNKNOWN] = KEY("unknown_token_id"), [NAMED_PADDING] = KEY("padding_token_id")};
+const char *const named_tokens[NAMED_COUNT] = {
+    [NAMED_BEGIN] = "bos_token_id",       [NAMED_END] = "eos_token_id",
+    [NAMED_END_OF_TURN] = "eot_token_id", [NAMED_END_OF_MESSAGE] = "eom_token_id",
+    [NAMED_UNKNOWN] = "unknown_token_id", [NAMED_PADDING] = "padding_token_id"};
+
+typedef struct NamedKey {
+  char text[60];
+} NamedKey;
+
+static NamedKey named_key(int named) {
+  NamedKey key;
+  snprintf(key.text, sizeof key.text, KEY("%s"), named_tokens[named]);
+  return key;
+}
 
 static const char gpt2_steps[] = STEPS("", "true");
 static const char digit_steps[] = STEPS(DIGITS, "true");
@@ -128,8 +139,9 @@ static bool read_border(const Reading *reading, const char *add, bool absent, co
 static bool read_named(const Reading *reading) {
   for (int i = 0; i < NAMED_COUNT; i++) {
     int64_t id = -1;
-    if (!gguf_find(reading->file, named_keys[i])) continue;
-    if (!gguf_get_integer(reading->file, named_keys[i], &id, reading->failure)) return false;
+    NamedKey key = named_key(i);
+    if (!gguf_find(reading->file, key.text)) continue;
+    if (!gguf_get_integer(reading->file, key.text, &id, reading->failure)) return false;
     // Some files name the last possible id where they mean none.
     if (id >= 0 && (size_t)id < reading->count) reading->tokenizer->named[i] = (int32_t)id;
   }
@@ -411,7 +423,7 @@ static void note_borders(const Tokenizer *tokenizer, int32_t begin, int32_t end,
   if (tokenizer->after_count) named[NAMED_END] = *tokenizer->after;
   if (tokenizer->unknown >= 0) named[NAMED_UNKNOWN] = tokenizer->unknown;
   for (int i = 0; i < NAMED_COUNT; i++)
-    if (named[i] >= 0) gguf_add_u32(metadata, named_keys[i], (uint32_t)named[i]);
+    if (named[i] >= 0) gguf_add_u32(metadata, named_key(i).text, (uint32_t)named[i]);
   gguf_add_bool(metadata, KEY("add_bos_token"), tokenizer->before_count != 0);
   gguf_add_bool(metadata, KEY("add_eos_token"), tokenizer->after_count != 0);
 }

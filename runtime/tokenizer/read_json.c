@@ -169,6 +169,23 @@ static bool read_unknown(Reading *reading, const json_t *model) {
               unknown);
 }
 
+// Our own member (print.c): what a GGUF file said.
+static bool read_gguf_names(Reading *reading, const json_t *said) {
+  Tokenizer *tokenizer = reading->tokenizer;
+  const char *pre = json_string_value(json_object_get(said, "pre"));
+  if (pre) tokenizer->split_name = arena_copy(tokenizer->arena, pre, strlen(pre));
+  for (int i = 0; i < NAMED_COUNT; i++) {
+    const json_t *id = json_object_get(said, named_tokens[i]);
+    json_int_t number = json_is_integer(id) ? json_integer_value(id) : -1;
+    if (!id) continue;
+    if (number < 0 || number >= tokenizer->count)
+      return fail(reading->failure, "%s: \"%s\" must be an id from 0 to %d", reading->place, named_tokens[i],
+                  tokenizer->count - 1);
+    tokenizer->named[i] = (int32_t)number;
+  }
+  return true;
+}
+
 static bool read_model(Reading *reading, const json_t *model) {
   Tokenizer *tokenizer = reading->tokenizer;
   const json_t *type = json_object_get(model, "type");
@@ -207,6 +224,7 @@ static bool read_root(Reading *reading, const json_t *root) {
   if (reading->added && !json_is_null(reading->added) && !json_is_array(reading->added))
     return fail(failure, "%s: \"added_tokens\" must be an array, found %s", place, json_kind(reading->added));
   return read_tables(reading) && read_merges(reading, model) && read_unknown(reading, model) &&
+         read_gguf_names(reading, json_object_get(model, "gguf")) &&
          read_normalizer(tokenizer, json_object_get(root, "normalizer"), place, failure) &&
          read_pre_tokenizer(tokenizer, json_object_get(root, "pre_tokenizer"), place, failure) &&
          read_post_processor(tokenizer, json_object_get(root, "post_processor"), place, failure) &&
