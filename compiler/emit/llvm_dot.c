@@ -35,6 +35,8 @@ typedef struct Gemm {
   Dot dot;
   Sizes sizes;
   bool left_in_place;
+  DType left_dtype; // of its lines
+  int64_t deepest;  // longest block of the contraction, in steps
   LLVMValueRef few; // i1: the right operand is read once, by lines or rows; NULL: never
   bool streams;     // few rows: by rows of the right operand, where they lie; else by lines
   bool evaluated;   // the lines are no plain loads (weights to be dequantised, say)
@@ -90,19 +92,24 @@ static LLVMValueRef scratch(Gemm *gemm, int64_t bytes) {
                      llvm_i64(gemm->emit, llvm_scratch(gemm->emit, bytes)));
 }
 
+// Rows of a panel for so many steps of the contraction.
+static LLVMValueRef panel_rows(Gemm *gemm, LLVMValueRef steps) {
+  return gemm->dot.steps == 1 ? steps : pieces(gemm, steps, number(gemm, gemm->dot.steps));
+}
+
 // ---- sizes --------------------------------------------------------------------------------------
 
 // Blocks of the contraction, and what is packed for one.
 static void set_depth(Gemm *gemm) {
   Sizes *sizes = &gemm->sizes;
-  int64_t limit = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH, width = gemm->dot.width;
+  int64_t width = gemm->dot.width;
   int64_t right_bytes = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
   LLVMValueRef total = gemm->dot.contract.size, one = number(gemm, 1);
-  sizes->depths = maximum(gemm, pieces(gemm, total, number(gemm, limit)), one);
+  sizes->depths = maximum(gemm, pieces(gemm, total, number(gemm, gemm->deepest)), one);
   int64_t whole = gemm->unit > gemm->dot.lanes ? gemm->unit : gemm->dot.lanes; // both powers of 2
   sizes->depth =
       maximum(gemm, round_up(gemm, pieces(gemm, total, sizes->depths), whole), number(gemm, whole));
-  LLVMValueRef panel = multiply(gemm, sizes->depth, number(gemm, width * 4));
+  LLVMValueRef panel = multiply(gemm, sizes->depth, number(gemm, width * 4 / gemm->dot.steps));
   sizes->panels_at_once = maximum(gemm, divide(gemm, number(gemm, right_bytes), panel), one);
   LLVMValueRef panels = maximum(gemm, sizes->panels, one); // in strips of about the same width
   sizes->panels_at_once = pieces(gemm, panels, pieces(gemm, panels, sizes->panels_at_once));
@@ -117,21 +124,22 @@ static void set_depth(Gemm *gemm) {
 // Scratch memory: exact where the sizes are known, else for the largest blocks.
 static void set_scratch(Gemm *gemm) {
   Sizes *sizes = &gemm->sizes;
-  int64_t depth = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH, at_once, depths = 2, chunk;
+  int64_t depth = gemm->deepest, at_once, depths = 2, chunk;
   int64_t width = gemm->dot.width, tile = width * gemm->dot.tile_rows * 4;
   dot_constant(sizes->depth, &depth);
   dot_constant(sizes->depths, &depths);
-  int64_t right = width * depth * 4, limit = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
+  int64_t right = width * depth * 4 / gemm->dot.steps,
+          limit = gemm->left_in_place ? LINES_RIGHT : PANEL_RIGHT;
   right = dot_constant(sizes->panels_at_once, &at_once) ? right * at_once : right > limit ? right : limit;
   // A row more than fits, rounded up to groups. (With several blocks each is over half as deep as can be.)
-  int64_t deepest = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH;
-  int64_t row = (limit > right ? limit : right) / (deepest / 2);
+  int64_t row = (limit > right ? limit : right) * gemm->dot.steps / (gemm->deepest / 2);
   int64_t sums = SUMS_BYTES + row * GROUP_ROWS;
   if (dot_constant(sizes->panels_at_once, &at_once) && dot_constant(sizes->chunk, &chunk))
     sums = chunk * at_once * width * 4;
   sizes->right = gemm->many ? scratch(gemm, right) : NULL;
-  sizes->left = gemm->left_in_place ? NULL : scratch(gemm, GROUP_ROWS * depth * 4);
-  if (gemm->few && gemm->evaluated) sizes->lines = scratch(gemm, dot_lines_at_once(gemm->emit) * deepest * 4);
+  sizes->left = gemm->left_in_place ? NULL : scratch(gemm, GROUP_ROWS * depth * 4 / gemm->dot.steps);
+  if (gemm->few && gemm->evaluated)
+    sizes->lines = scratch(gemm, dot_lines_at_once(gemm->emit) * gemm->deepest * 4);
   int64_t strip = gemm->few ? tile * FEW_PANELS : tile;
   sizes->sums = scratch(gemm, depths == 1 || sums < strip ? strip : sums);
 }
@@ -249,8 +257,8 @@ static void right_lines(Gemm *gemm, const Region *tile, const Block *block, LLVM
     return;
   }
   LLVMValueRef end = minimum(gemm, add(gemm, column, number(gemm, at_once)), tile->column_end);
-  int64_t stride = gemm->left_in_place ? LINES_DEPTH : PANEL_DEPTH;
-  dot_evaluate_lines(emit, &gemm->dot, &gemm->dot.right, column, end, block->begin, block->end,
+  int64_t stride = gemm->deepest;
+  dot_evaluate_lines(emit, &gemm->dot, &gemm->dot.right, DTYPE_F32, column, end, block->begin, block->end,
                      gemm->sizes.lines, number(gemm, stride));
   for (int i = 0; i < at_once; i++)
     LLVMBuildStore(emit->builder, floats(gemm, gemm->sizes.lines, number(gemm, i * stride)),
@@ -292,7 +300,8 @@ static void multiply_lines(Gemm *gemm, const Region *tile, const Block *block, L
   int at_once = dot_lines_at_once(emit);
   DType dtype = DTYPE_F32;
   if (!gemm->evaluated) dtype = kernel->buffers[kernel->exprs[gemm->dot.right.expr].buffer].dtype;
-  LLVMValueRef function = dot_lines_function(emit, dtype, DTYPE_F32), width = number(gemm, gemm->dot.width);
+  LLVMValueRef function = dot_lines_function(emit, dtype, gemm->left_dtype),
+               width = number(gemm, gemm->dot.width);
   LLVMValueRef lines = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)at_once));
   Loop column = llvm_loop_open(emit, tile->column_begin, tile->column_end, at_once);
   right_lines(gemm, tile, block, column.index, at_once, lines);
@@ -349,6 +358,12 @@ static void streams_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef 
   llvm_write(emit, DTYPE_F32, address, sum, lanes, NULL); // panels have room for whole vectors
 }
 
+static LLVMValueRef left_element(Gemm *gemm, LLVMValueRef line, LLVMValueRef step) {
+  Emit *emit = gemm->emit;
+  LLVMValueRef address = llvm_offset(emit, line, llvm_stored_type(emit, gemm->left_dtype), step);
+  return llvm_read(emit, gemm->left_dtype, address, 1, NULL);
+}
+
 static void streams_steps(Gemm *gemm, const Region *group, const Block *block, LLVMValueRef begin,
                           LLVMValueRef end, int count, LLVMValueRef left) {
   Emit *emit = gemm->emit;
@@ -360,7 +375,7 @@ static void streams_steps(Gemm *gemm, const Region *group, const Block *block, L
   Streams streams = {.gemm = gemm, .first = steps.index, .count = count};
   LLVMValueRef within = subtract(gemm, steps.index, block->begin);
   for (int i = 0; i < count; i++)
-    streams.left[i] = llvm_get(emit, emit->f32, floats(gemm, line, add(gemm, within, number(gemm, i))));
+    streams.left[i] = left_element(gemm, line, add(gemm, within, number(gemm, i)));
   Loop panel = llvm_loop_open(emit, group->column_begin, group->column_end, gemm->dot.width);
   LLVMValueRef panel_number = divide(gemm, subtract(gemm, panel.index, group->column_begin), width);
   LLVMValueRef place = add(gemm, multiply(gemm, panel_number, tile), multiply(gemm, row.index, width));
@@ -406,10 +421,10 @@ static void multiply_tile(Gemm *gemm, const Region *tile, const Region *group, c
     LLVMValueRef from_begin = subtract(gemm, tile->row_begin, group->row_begin);
     LLVMValueRef panel = divide(gemm, from_begin, lanes);
     LLVMValueRef within = subtract(gemm, from_begin, multiply(gemm, panel, lanes));
-    LLVMValueRef stride = multiply(gemm, gemm->sizes.depth, lanes);
+    LLVMValueRef stride = multiply(gemm, panel_rows(gemm, gemm->sizes.depth), lanes);
     left = floats(gemm, gemm->sizes.left, add(gemm, multiply(gemm, panel, stride), within));
   }
-  LLVMValueRef arguments[] = {left, right, sums, subtract(gemm, block->end, block->begin),
+  LLVMValueRef arguments[] = {left, right, sums, panel_rows(gemm, subtract(gemm, block->end, block->begin)),
                               not_first(gemm, block)};
   dot_call(gemm->emit, function, arguments, 5);
 }
@@ -445,7 +460,7 @@ static void multiply_group(Gemm *gemm, const Region *chunk, const Region *group,
                            LLVMValueRef pointers) {
   Emit *emit = gemm->emit;
   LLVMValueRef width = number(gemm, gemm->dot.width), rows = number(gemm, gemm->dot.tile_rows);
-  LLVMValueRef stride = multiply(gemm, gemm->sizes.depth, width);
+  LLVMValueRef stride = multiply(gemm, panel_rows(gemm, gemm->sizes.depth), width);
   if (gemm->few && gemm->streams) {
     Branch few = llvm_branch_open(emit, gemm->few);
     left_lines(gemm, group, block, pointers); // few rows are one tile
@@ -482,8 +497,8 @@ static void prepare_left(Gemm *gemm, const Region *group, const Block *block) {
   if (gemm->left_in_place) return;
   if (gemm->few) {
     Branch few = llvm_branch_open(emit, gemm->few);
-    dot_evaluate_lines(emit, &gemm->dot, &gemm->dot.left, group->row_begin, group->row_end, block->begin,
-                       block->end, gemm->sizes.left, depth);
+    dot_evaluate_lines(emit, &gemm->dot, &gemm->dot.left, DTYPE_F32, group->row_begin, group->row_end,
+                       block->begin, block->end, gemm->sizes.left, depth);
     llvm_branch_close(emit, &few);
   }
   if (gemm->many) {
@@ -494,7 +509,7 @@ static void prepare_left(Gemm *gemm, const Region *group, const Block *block) {
                         .k_begin = block->begin,
                         .k_end = block->end,
                         .width = gemm->dot.lanes};
-    panels.panel_stride = multiply(gemm, depth, number(gemm, panels.width));
+    panels.panel_stride = multiply(gemm, panel_rows(gemm, depth), number(gemm, panels.width));
     dot_pack(emit, &gemm->dot, &gemm->dot.left, &panels);
     llvm_branch_close(emit, &many);
   }
@@ -509,7 +524,7 @@ static void prepare_right(Gemm *gemm, const Region *chunk, const Block *block) {
                       .k_begin = block->begin,
                       .k_end = block->end,
                       .width = gemm->dot.width};
-  panels.panel_stride = multiply(gemm, gemm->sizes.depth, number(gemm, panels.width));
+  panels.panel_stride = multiply(gemm, panel_rows(gemm, gemm->sizes.depth), number(gemm, panels.width));
   dot_pack(gemm->emit, &gemm->dot, &gemm->dot.right, &panels);
   llvm_branch_close(gemm->emit, &many);
 }
@@ -663,7 +678,11 @@ bool llvm_dot(Emit *emit) {
   Gemm gemm = {.emit = emit};
   if (!dot_plan(emit, &gemm.dot)) return false;
   const Expr *left = &emit->kernel->exprs[gemm.dot.left.expr];
-  gemm.left_in_place = gemm.dot.left.lines && emit->kernel->buffers[left->buffer].dtype == DTYPE_F32;
+  gemm.left_dtype = gemm.dot.steps == 2 ? DTYPE_BF16 : DTYPE_F32;
+  gemm.left_in_place =
+      gemm.dot.left.lines && emit->kernel->buffers[left->buffer].dtype == gemm.left_dtype && !gemm.dot.odd;
+  if (!gemm.left_in_place) gemm.left_dtype = DTYPE_F32; // that few rows are evaluated to
+  gemm.deepest = (gemm.left_in_place ? LINES_DEPTH : PANEL_DEPTH) * gemm.dot.steps;
   emit->work = (Work){.count = 1, .terms = {{extent_constant(DOT_TASKS), 1}}};
   set_ways(&gemm);
   set_tasks(&gemm);

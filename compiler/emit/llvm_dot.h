@@ -47,6 +47,10 @@ typedef struct Dot {
   DotIndex batch, rows, columns, contract;
   DotOperand left, right;      // left: broadcast element by element; right: in vectors
   int lanes, tile_rows, width; // width: columns of a tile and of a right panel
+  // Steps of the contraction in each 32-bit element of a panel: 1, an f32; 2, where both operands are bf16 and the
+  // machine multiplies pairs of these (odd: a step that counts for nothing may follow the last).
+  int steps;
+  bool odd; // steps is 2 and the contraction may have an odd number of them
 } Dot;
 
 // ---- llvm_dot_plan.c: false: not of the form that this emitter takes ----------------------------
@@ -80,12 +84,12 @@ bool dot_multiple_of(const DotIndex *index, int64_t multiple);
 // ---- llvm_dot_pack.c ----------------------------------------------------------------------------
 // Panels of `width` elements of an operand's own index side by side, for each step of the contraction:
 // element (c, k) at base[c / width * panel_stride + (k - k_begin) * width + c % width], c counted from
-// `begin`.
+// `begin`. With two steps to an element, (k - k_begin) / 2 in place of k - k_begin, the even one in the lower half.
 typedef struct DotPanels {
   LLVMValueRef base;
   LLVMValueRef begin, end;     // of the own index
   LLVMValueRef k_begin, k_end; // of the contraction
-  LLVMValueRef panel_stride;   // at least k_end - k_begin, rounded up to lanes, times width
+  LLVMValueRef panel_stride;   // in elements: at least k_end - k_begin, rounded up to lanes, / steps * width
   int width;                   // lanes or a multiple
 } DotPanels;
 void dot_pack(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels);
@@ -93,10 +97,10 @@ void dot_pack(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPa
 // the contraction, into an array of pointers.
 void dot_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin, LLVMValueRef end,
                LLVMValueRef k, int count, LLVMValueRef pointers);
-// Lines of any operand as f32, one after the other, `stride` apart.
-void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin,
-                        LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end, LLVMValueRef base,
-                        LLVMValueRef stride);
+// Lines of any operand as f32 or bf16, one after the other, `stride` elements apart.
+void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, DType dtype,
+                        LLVMValueRef begin, LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end,
+                        LLVMValueRef base, LLVMValueRef stride);
 
 // Steps that a contraction comes in: all of its axes but the slowest, if their number is known and small and divides any
 // block of the contraction; else 0.
@@ -106,10 +110,11 @@ void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef eleme
 
 // ---- llvm_dot_tile.c: functions of the module, made when first asked for ------------------------
 // void (ptr left, ptr right, ptr sums, i64 count, i64 accumulate): sums[r][c] (+)= left[r] . right[c];
-// left: `lines` ? tile_rows pointers to lines : a panel of `lanes` rows.
+// left: `lines` ? tile_rows pointers to lines : a panel of `lanes` rows. count: of 32-bit elements.
 LLVMValueRef dot_tile_function(Emit *emit, const Dot *dot, bool lines, int vectors);
-// void (ptr lines, i64 count, ptr panel, i64 width): `lanes` lines to panel[k * width + line].
-LLVMValueRef dot_transpose_function(Emit *emit, DType dtype);
+// void (ptr lines, i64 count, ptr panel, i64 width): `lanes` lines of count steps to panel[k * width + line], or of two
+// bf16 steps to an element.
+LLVMValueRef dot_transpose_function(Emit *emit, const Dot *dot, DType dtype);
 // void (ptr lines, ptr line, i64 count, ptr sums, i64 accumulate): sums[i] (+)= lines[i] . line, for
 // dot_lines_at_once lines.
 LLVMValueRef dot_lines_function(Emit *emit, DType dtype, DType line_dtype);

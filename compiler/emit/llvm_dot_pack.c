@@ -18,6 +18,11 @@ static LLVMValueRef multiply(Emit *emit, LLVMValueRef x, LLVMValueRef y) {
   return LLVMBuildNSWMul(emit->builder, x, y, "");
 }
 
+// The row of a panel that holds step k.
+static LLVMValueRef panel_row(Emit *emit, const Dot *dot, LLVMValueRef k) {
+  return dot->steps == 2 ? LLVMBuildLShr(emit->builder, k, llvm_i64(emit, 1), "") : k;
+}
+
 // Is the expression an index that needs no memory?
 static bool computed(const Emit *emit, ExprId expr) {
   const Expr *e = &emit->kernel->exprs[expr];
@@ -48,10 +53,29 @@ static void prefetch(Emit *emit, Scope *scope, ExprId expr, int lanes) {
 typedef struct Target {
   const DotOperand *operand;
   LLVMValueRef base;
-  bool padded;    // lanes beyond the end may be written
-  int ahead_axis; // an axis whose value will be `ahead` in a while; -1: none
+  DType dtype;         // of lines: f32 or bf16
+  int pair_axis;       // of panels: the axis whose next value gives the element's upper half; -1: an f32
+  LLVMValueRef next;   // that value
+  LLVMValueRef paired; // i1: there is one; NULL: always
+  bool padded;         // lanes beyond the end may be written
+  int ahead_axis;      // an axis whose value will be `ahead` in a while; -1: none
   LLVMValueRef ahead;
 } Target;
+
+// Two bf16, which are f32 whose lower half is 0, in one element. Passed on as an f32, whatever number that would be.
+static LLVMValueRef with_next(Emit *emit, const Target *target, LLVMValueRef value, int lanes) {
+  LLVMBuilderRef b = emit->builder;
+  LLVMTypeRef i32 = llvm_vector_of(emit->i32, lanes);
+  Scope *scope = llvm_scope_open(emit);
+  llvm_bind(scope, target->pair_axis, target->next, 1);
+  LLVMValueRef next = llvm_splat(emit, llvm_value(emit, scope, target->operand->expr), lanes);
+  llvm_scope_close(emit, scope);
+  LLVMValueRef low =
+      LLVMBuildLShr(b, LLVMBuildBitCast(b, value, i32, ""), llvm_splat(emit, llvm_i32(emit, 16), lanes), "");
+  LLVMValueRef high = LLVMBuildBitCast(b, next, i32, "");
+  if (target->paired) high = LLVMBuildSelect(b, target->paired, high, LLVMConstNull(i32), "");
+  return LLVMBuildBitCast(b, LLVMBuildOr(b, low, high, ""), llvm_vector_of(emit->f32, lanes), "");
+}
 
 static void evaluate_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
                            LLVMValueRef mask) {
@@ -63,7 +87,9 @@ static void evaluate_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef
     llvm_scope_close(emit, ahead);
   }
   LLVMValueRef value = llvm_splat(emit, llvm_value(emit, scope, target->operand->expr), lanes);
-  llvm_write(emit, DTYPE_F32, llvm_offset(emit, target->base, emit->f32, offset), value, lanes,
+  if (target->pair_axis >= 0) value = with_next(emit, target, value, lanes);
+  LLVMTypeRef element = target->dtype == DTYPE_F32 ? emit->f32 : emit->i16;
+  llvm_write(emit, target->dtype, llvm_offset(emit, target->base, element, offset), value, lanes,
              target->padded ? NULL : mask);
 }
 
@@ -91,20 +117,36 @@ static void pack_runs(Emit *emit, const DotOperand *operand, LLVMValueRef first,
   dot_runs_close(emit, &runs);
 }
 
+// Beyond the last step the last one is read once more, and counts for nothing.
+static void set_pair(Emit *emit, const Dot *dot, const DotRuns *steps, LLVMValueRef step, Target *target) {
+  target->pair_axis = dot->steps == 2 ? steps->axis : -1;
+  target->next = add(emit, step, llvm_i64(emit, 1));
+  target->paired = NULL;
+  if (!dot->odd) return;
+  target->paired = LLVMBuildICmp(emit->builder, LLVMIntSLT, target->next, steps->last, "");
+  target->next = LLVMBuildSelect(emit->builder, target->paired, target->next, step, "");
+}
+
 static void pack_across(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels) {
   LLVMValueRef width = llvm_i64(emit, panels->width), zero = llvm_i64(emit, 0);
   DotRuns steps = dot_runs_open(emit, &dot->contract, panels->k_begin, panels->k_end);
-  Loop step = llvm_loop_open(emit, steps.first, steps.last, 1);
+  Loop step = llvm_loop_open(emit, steps.first, steps.last, dot->steps);
   llvm_bind(step.scope, steps.axis, step.index, 1);
   LLVMValueRef k =
       add(emit, subtract(emit, steps.flat, panels->k_begin), subtract(emit, step.index, steps.first));
-  LLVMValueRef row = llvm_offset(emit, panels->base, emit->f32, multiply(emit, k, width));
+  LLVMValueRef row =
+      llvm_offset(emit, panels->base, emit->f32, multiply(emit, panel_row(emit, dot, k), width));
   Loop panel = llvm_loop_open(emit, panels->begin, panels->end, panels->width);
   LLVMValueRef number = LLVMBuildUDiv(emit->builder, subtract(emit, panel.index, panels->begin), width, "");
   LLVMValueRef place = llvm_offset(emit, row, emit->f32, multiply(emit, number, panels->panel_stride));
   LLVMValueRef end = llvm_minimum(emit, add(emit, panel.index, width), panels->end);
-  Target target = {operand, place, operand->own->count == 1, steps.axis,
-                   add(emit, step.index, llvm_i64(emit, STEPS_AHEAD))};
+  Target target = {.operand = operand,
+                   .base = place,
+                   .dtype = DTYPE_F32,
+                   .padded = operand->own->count == 1,
+                   .ahead_axis = steps.axis,
+                   .ahead = add(emit, step.index, llvm_i64(emit, STEPS_AHEAD))};
+  set_pair(emit, dot, &steps, step.index, &target);
   bool never_full = operand->own->count != 1, always_full = dot_multiple_of(operand->own, panels->width);
   LLVMValueRef length = subtract(emit, end, panel.index);
   LLVMValueRef full = LLVMBuildICmp(emit->builder, LLVMIntEQ, length, width, "");
@@ -141,15 +183,20 @@ void dot_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueR
   }
 }
 
-void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin,
-                        LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end, LLVMValueRef base,
-                        LLVMValueRef stride) {
+void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, DType dtype,
+                        LLVMValueRef begin, LLVMValueRef end, LLVMValueRef k_begin, LLVMValueRef k_end,
+                        LLVMValueRef base, LLVMValueRef stride) {
   Loop line = llvm_loop_open(emit, begin, end, 1);
   dot_bind(emit, line.scope, operand->own, line.index);
   LLVMValueRef place = multiply(emit, subtract(emit, line.index, begin), stride);
   DotRuns runs = dot_runs_open(emit, &dot->contract, k_begin, k_end);
   LLVMValueRef offset = add(emit, place, subtract(emit, runs.flat, k_begin));
-  Target target = {operand, llvm_offset(emit, base, emit->f32, offset), dot->contract.count == 1, -1, NULL};
+  Target target = {.operand = operand,
+                   .base = llvm_offset(emit, base, dtype == DTYPE_F32 ? emit->f32 : emit->i16, offset),
+                   .dtype = dtype,
+                   .padded = dot->contract.count == 1,
+                   .pair_axis = -1,
+                   .ahead_axis = -1};
   dot_runs_pieces(emit, &runs, evaluate_piece, &target);
   dot_runs_close(emit, &runs);
   llvm_loop_close(emit, &line);
@@ -215,18 +262,20 @@ static void transpose_evaluated(Emit *emit, const Dot *dot, const DotOperand *op
                                 const DotPanels *panels, LLVMValueRef begin, LLVMValueRef end,
                                 LLVMValueRef place, LLVMValueRef pointers) {
   int64_t bytes = (int64_t)dot->lanes * LINE_BLOCK * 4;
+  DType dtype = dot->steps == 2 ? DTYPE_BF16 : DTYPE_F32;
+  LLVMTypeRef element = dot->steps == 2 ? emit->i16 : emit->f32;
   LLVMValueRef lines = llvm_offset(emit, emit->scratch, emit->i8, llvm_i64(emit, llvm_scratch(emit, bytes)));
   LLVMValueRef stride = llvm_i64(emit, LINE_BLOCK), width = llvm_i64(emit, panels->width);
   for (int i = 0; i < dot->lanes; i++)
-    LLVMBuildStore(emit->builder, llvm_offset(emit, lines, emit->f32, llvm_i64(emit, i * LINE_BLOCK)),
+    LLVMBuildStore(emit->builder, llvm_offset(emit, lines, element, llvm_i64(emit, i * LINE_BLOCK)),
                    llvm_offset(emit, pointers, emit->pointer, llvm_i64(emit, i)));
   Loop block = llvm_loop_open(emit, panels->k_begin, panels->k_end, LINE_BLOCK);
   LLVMValueRef k_end = llvm_minimum(emit, add(emit, block.index, stride), panels->k_end);
-  dot_evaluate_lines(emit, dot, operand, begin, end, block.index, k_end, lines, stride);
-  LLVMValueRef k = subtract(emit, block.index, panels->k_begin);
+  dot_evaluate_lines(emit, dot, operand, dtype, begin, end, block.index, k_end, lines, stride);
+  LLVMValueRef k = panel_row(emit, dot, subtract(emit, block.index, panels->k_begin));
   LLVMValueRef target = llvm_offset(emit, place, emit->f32, multiply(emit, k, width));
   LLVMValueRef arguments[] = {pointers, subtract(emit, k_end, block.index), target, width};
-  dot_call(emit, dot_transpose_function(emit, DTYPE_F32), arguments, 4);
+  dot_call(emit, dot_transpose_function(emit, dot, DTYPE_F32), arguments, 4);
   llvm_loop_close(emit, &block);
 }
 
@@ -243,7 +292,7 @@ static void pack_along(Emit *emit, const Dot *dot, const DotOperand *operand, co
     DType dtype = emit->kernel->buffers[emit->kernel->exprs[operand->expr].buffer].dtype;
     dot_lines(emit, dot, operand, group.index, panels->end, panels->k_begin, dot->lanes, pointers);
     LLVMValueRef arguments[] = {pointers, subtract(emit, panels->k_end, panels->k_begin), place, width};
-    dot_call(emit, dot_transpose_function(emit, dtype), arguments, 4);
+    dot_call(emit, dot_transpose_function(emit, dot, dtype), arguments, 4);
   } else {
     LLVMValueRef end = llvm_minimum(emit, add(emit, group.index, lanes), panels->end);
     transpose_evaluated(emit, dot, operand, panels, group.index, end, place, pointers);

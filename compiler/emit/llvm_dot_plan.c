@@ -183,6 +183,23 @@ static bool has_form(const Plan *plan, const DotAxes *axes) {
   return kernel->store_count > 0;
 }
 
+// Both operands as they lie in memory, in bf16, on a machine that multiplies pairs of these: pairs lie along the
+// contraction's fastest axis, and must not go from one of its runs into the next.
+static void set_steps(const Plan *plan, Dot *dot) {
+  const Kernel *kernel = plan->kernel;
+  const ExprId operands[] = {dot->left.expr, dot->right.expr};
+  bool pairs = plan->emit->machine->bf16 && plan->emit->machine->avx512;
+  for (int i = 0; i < 2; i++) {
+    const Expr *expr = &kernel->exprs[operands[i]];
+    pairs = pairs && expr->op == SCALAR_LOAD && kernel->buffers[expr->buffer].dtype == DTYPE_BF16;
+  }
+  int64_t length = 1;
+  bool even = dot->contract.count &&
+              dot_constant(dot->contract.digits[dot->contract.count - 1].extent, &length) && length % 2 == 0;
+  dot->steps = pairs && (even || dot->contract.count == 1) ? 2 : 1;
+  dot->odd = dot->steps == 2 && !even;
+}
+
 bool dot_plan(Emit *emit, Dot *dot) {
   Plan plan = {emit, (Kernel *)emit->kernel, ARENA_ARRAY(emit->arena, bool, emit->kernel->expr_count)};
   kernel_reachable(emit->kernel, plan.reached);
@@ -215,6 +232,7 @@ bool dot_plan(Emit *emit, Dot *dot) {
   dot->right = operand_of(&plan, right, &dot->columns, &dot->contract);
   dot->tile_rows = emit->machine->registers >= 32 ? 8 : 4;
   dot->width = DOT_VECTORS * dot->lanes;
+  set_steps(&plan, dot);
   return true;
 }
 

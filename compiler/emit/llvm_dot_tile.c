@@ -108,13 +108,34 @@ static LLVMValueRef zip(Emit *emit, LLVMValueRef a, LLVMValueRef b, int lanes, i
 
 typedef struct Tile {
   Emit *emit;
-  bool lines;
+  bool lines, pairs;
   int rows, vectors, lanes;
   LLVMTypeRef vector;
   LLVMValueRef left[DOT_MAX_ROWS]; // lines: one pointer per row
   LLVMValueRef panel, right;
   LLVMValueRef sums[DOT_MAX_ROWS][DOT_VECTORS]; // variables
 } Tile;
+
+// 32-bit elements of a panel or line, each two bf16: at even places of memory.
+static LLVMValueRef read_pairs(Emit *emit, LLVMValueRef address, int lanes) {
+  LLVMValueRef pairs = LLVMBuildLoad2(emit->builder, llvm_vector_of(emit->i32, lanes), address, "");
+  LLVMSetAlignment(pairs, 2);
+  return pairs;
+}
+
+static LLVMValueRef read_element(const Tile *tile, LLVMValueRef address, int lanes) {
+  return tile->pairs ? read_pairs(tile->emit, address, lanes) : read_f32(tile->emit, address, lanes);
+}
+
+// sum + x * y, in each lane; of pairs both products.
+static LLVMValueRef multiply_add(const Tile *tile, LLVMValueRef x, LLVMValueRef y, LLVMValueRef sum) {
+  Emit *emit = tile->emit;
+  if (!tile->pairs) return llvm_fma(emit, x, y, sum);
+  LLVMTypeRef pairs = LLVMVectorType(LLVMBFloatTypeInContext(emit->context), 2 * (unsigned)tile->lanes);
+  LLVMValueRef arguments[] = {sum, LLVMBuildBitCast(emit->builder, x, pairs, ""),
+                              LLVMBuildBitCast(emit->builder, y, pairs, "")};
+  return llvm_intrinsic(emit, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, arguments, 3);
+}
 
 // One step of the contraction: every row's element times every vector of columns.
 static void tile_step(Tile *tile, LLVMValueRef k) {
@@ -124,14 +145,14 @@ static void tile_step(Tile *tile, LLVMValueRef k) {
   LLVMValueRef left =
       tile->lines ? NULL : llvm_offset(emit, tile->panel, emit->f32, times(emit, k, tile->lanes));
   for (int v = 0; v < tile->vectors; v++)
-    columns[v] = read_f32(emit, at(emit, emit->f32, right, v * tile->lanes), tile->lanes);
+    columns[v] = read_element(tile, at(emit, emit->f32, right, v * tile->lanes), tile->lanes);
   for (int r = 0; r < tile->rows; r++) {
     LLVMValueRef address =
         tile->lines ? llvm_offset(emit, tile->left[r], emit->f32, k) : at(emit, emit->f32, left, r);
-    LLVMValueRef element = llvm_splat(emit, read_f32(emit, address, 1), tile->lanes);
+    LLVMValueRef element = llvm_splat(emit, read_element(tile, address, 1), tile->lanes);
     for (int v = 0; v < tile->vectors; v++) {
       LLVMValueRef sum = llvm_get(emit, tile->vector, tile->sums[r][v]);
-      llvm_set(emit, tile->sums[r][v], llvm_fma(emit, element, columns[v], sum));
+      llvm_set(emit, tile->sums[r][v], multiply_add(tile, element, columns[v], sum));
     }
   }
 }
@@ -157,13 +178,19 @@ static void tile_move(Tile *tile, LLVMValueRef memory, bool into) {
 
 LLVMValueRef dot_tile_function(Emit *outer, const Dot *dot, bool lines, int vectors) {
   enum { UNROLL = 4 };
-  const char *name = arena_print(outer->arena, "dot_tile_%s_%d", lines ? "lines" : "panel", vectors);
+  const char *name = arena_print(outer->arena, "dot_tile%s_%s_%d", dot->steps == 2 ? "_pairs" : "",
+                                 lines ? "lines" : "panel", vectors);
   LLVMValueRef known = LLVMGetNamedFunction(outer->module, name);
   if (known) return known;
   Helper helper = helper_open(outer, name, "pppii");
   Emit *emit = &helper.emit;
   LLVMValueRef *parameters = helper.parameters, count = parameters[3];
-  Tile tile = {.emit = emit, .lines = lines, .rows = dot->tile_rows, .vectors = vectors, .lanes = dot->lanes};
+  Tile tile = {.emit = emit,
+               .lines = lines,
+               .pairs = dot->steps == 2,
+               .rows = dot->tile_rows,
+               .vectors = vectors,
+               .lanes = dot->lanes};
   tile.vector = llvm_vector_of(emit->f32, dot->lanes);
   tile.panel = parameters[0];
   tile.right = parameters[1];
@@ -198,39 +225,79 @@ static void transpose(Emit *emit, LLVMValueRef *vectors, int lanes) {
   }
 }
 
-static void transpose_block(Emit *emit, DType dtype, LLVMValueRef *parameters, LLVMValueRef k,
-                            LLVMValueRef mask) {
-  LLVMValueRef vectors[64], width = parameters[3];
+typedef struct Transposition {
+  Emit *emit;
+  bool pairs;
+  DType dtype;
+  LLVMValueRef lines, panel, width;
+} Transposition;
+
+static LLVMValueRef read_line(const Transposition *of, LLVMValueRef line, LLVMValueRef k, LLVMValueRef mask) {
+  Emit *emit = of->emit;
   int lanes = emit->machine->lanes;
-  for (int i = 0; i < lanes; i++) {
-    LLVMValueRef line = load_pointer(emit, parameters[0], i);
-    vectors[i] = llvm_read(emit, dtype, llvm_offset(emit, line, memory_type(emit, dtype), k), lanes, mask);
-  }
+  if (!of->pairs)
+    return llvm_read(emit, of->dtype, llvm_offset(emit, line, memory_type(emit, of->dtype), k), lanes, mask);
+  LLVMTypeRef type = llvm_vector_of(emit->i32, lanes);
+  LLVMValueRef address = llvm_offset(emit, line, emit->i32, k);
+  LLVMValueRef arguments[] = {address, llvm_i32(emit, 2), mask, LLVMConstNull(type)};
+  LLVMValueRef pairs =
+      llvm_intrinsic(emit, "llvm.masked.load", (LLVMTypeRef[]){type, emit->pointer}, 2, arguments, 4);
+  return LLVMBuildBitCast(emit->builder, pairs, llvm_vector_of(emit->f32, lanes), "");
+}
+
+static void transpose_block(const Transposition *of, LLVMValueRef k, LLVMValueRef mask) {
+  Emit *emit = of->emit;
+  LLVMValueRef vectors[64];
+  int lanes = emit->machine->lanes;
+  for (int i = 0; i < lanes; i++) vectors[i] = read_line(of, load_pointer(emit, of->lines, i), k, mask);
   transpose(emit, vectors, lanes);
   for (int i = 0; i < lanes; i++) {
-    LLVMValueRef place = LLVMBuildNSWMul(emit->builder, add(emit, k, llvm_i64(emit, i)), width, "");
-    write_f32(emit, llvm_offset(emit, parameters[2], emit->f32, place), vectors[i], lanes);
+    LLVMValueRef place = LLVMBuildNSWMul(emit->builder, add(emit, k, llvm_i64(emit, i)), of->width, "");
+    write_f32(emit, llvm_offset(emit, of->panel, emit->f32, place), vectors[i], lanes);
   }
 }
 
-LLVMValueRef dot_transpose_function(Emit *outer, DType dtype) {
-  const char *name = arena_print(outer->arena, "dot_transpose_%s", dtype_name(dtype));
+// The last step of an odd number, with nothing beside it: element `pair` of each line has but a lower half.
+static void transpose_last(const Transposition *of, LLVMValueRef pair) {
+  Emit *emit = of->emit;
+  LLVMValueRef row =
+      llvm_offset(emit, of->panel, emit->i32, LLVMBuildNSWMul(emit->builder, pair, of->width, ""));
+  for (int i = 0; i < emit->machine->lanes; i++) {
+    LLVMValueRef address =
+        llvm_offset(emit, load_pointer(emit, of->lines, i), emit->i16, times(emit, pair, 2));
+    LLVMValueRef half = LLVMBuildLoad2(emit->builder, emit->i16, address, "");
+    LLVMBuildStore(emit->builder, LLVMBuildZExt(emit->builder, half, emit->i32, ""),
+                   at(emit, emit->i32, row, i));
+  }
+}
+
+LLVMValueRef dot_transpose_function(Emit *outer, const Dot *dot, DType dtype) {
+  bool pairs = dot->steps == 2;
+  const char *name = arena_print(outer->arena, "dot_transpose_%s", pairs ? "pairs" : dtype_name(dtype));
   LLVMValueRef known = LLVMGetNamedFunction(outer->module, name);
   if (known) return known;
   Helper helper = helper_open(outer, name, "pipi");
   Emit *emit = &helper.emit;
+  Transposition of = {emit, pairs, dtype, helper.parameters[0], helper.parameters[2], helper.parameters[3]};
   int lanes = emit->machine->lanes;
-  LLVMValueRef count = helper.parameters[1], zero = llvm_i64(emit, 0);
+  LLVMValueRef steps = helper.parameters[1], zero = llvm_i64(emit, 0);
+  LLVMValueRef count = pairs ? LLVMBuildLShr(emit->builder, steps, llvm_i64(emit, 1), "") : steps;
   LLVMValueRef whole = emit->machine->avx512 ? zero : round_down(emit, count, lanes);
   if (!emit->machine->avx512) { // where masks cost, only the last block has one
     Loop loop = llvm_loop_open(emit, zero, whole, lanes);
-    transpose_block(emit, dtype, helper.parameters, loop.index, NULL);
+    transpose_block(&of, loop.index, NULL);
     llvm_loop_close(emit, &loop);
   }
   Loop loop = llvm_loop_open(emit, whole, count, lanes);
   LLVMValueRef rest = LLVMBuildNSWSub(emit->builder, count, loop.index, "");
-  transpose_block(emit, dtype, helper.parameters, loop.index, llvm_tail_mask(emit, rest, lanes));
+  transpose_block(&of, loop.index, llvm_tail_mask(emit, rest, lanes));
   llvm_loop_close(emit, &loop);
+  if (dot->odd) {
+    LLVMValueRef odd = LLVMBuildAnd(emit->builder, steps, llvm_i64(emit, 1), "");
+    Branch last = llvm_branch_open(emit, not_zero(emit, odd));
+    transpose_last(&of, count);
+    llvm_branch_close(emit, &last);
+  }
   return helper_close(&helper);
 }
 
