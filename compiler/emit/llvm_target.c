@@ -66,12 +66,15 @@ static bool probe(Target *target, Failure *failure) {
   wide_vectors(context, function, 16);
   LLVMPositionBuilderAtEnd(builder, LLVMAppendBasicBlockInContext(context, function, ""));
   LLVMValueRef x = LLVMBuildLoad2(builder, vector, memory, "");
+  LLVMValueRef index = LLVMConstInt(LLVMInt64TypeInContext(context), 1, false);
   LLVMValueRef product = LLVMBuildFMul(builder, x, x, ""), sum = LLVMBuildFAdd(builder, product, x, "");
   LLVMSetFastMathFlags(product, LLVMFastMathAllowContract);
   LLVMSetFastMathFlags(sum, LLVMFastMathAllowContract);
   LLVMBuildStore(builder, sum, memory);
   LLVMBuildStore(builder, LLVMBuildFPTrunc(builder, x, brain, ""), memory);
-  LLVMBuildStore(builder, LLVMBuildFPTrunc(builder, x, half, ""), memory);
+  LLVMValueRef next =
+      LLVMBuildGEP2(builder, vector, memory, (LLVMValueRef[]){index}, 1, ""); // else one would be dead
+  LLVMBuildStore(builder, LLVMBuildFPTrunc(builder, x, half, ""), next);
   LLVMBuildRetVoid(builder);
   char *text = NULL;
   size_t size;

@@ -9,6 +9,7 @@ const char *const reason_texts[REASON_COUNT] = {
     "a sum or maximum is not computed again for each reader's element",
     "a contraction is not computed again for each reader's element",
     "its reader needs the whole of it",
+    "contractions multiply this narrow copy often",
     "the kernel would have too many buffers, stores or operations",
     "iteration spaces differ",
     "fusion is switched off",

@@ -20,7 +20,8 @@ enum {
   AGAIN_OPS = 32,
   RECENT_LATE = 4,
   SMALL_WORK = 1 << 17, // less in all is not worth a launch
-  SMALL_SHARE = 8       // this many times smaller counts as small
+  SMALL_SHARE = 8,      // this many times smaller counts as small
+  OFTEN = 64            // multiplications that pay for a narrow copy of a contraction's operand
 };
 
 typedef struct Demand {
@@ -41,6 +42,7 @@ typedef struct Keep {
   NodeId *base;    // per group: the member that others are computed again from, or 0
   bool *outside;   // per node: read by another group than its home
   uint8_t *made;   // per node: a Made
+  float *reuse;    // per node: how often contractions multiply each of its elements, by views too
   NodeId *late;    // nodes that opened a group in this sweep
   size_t late_count, late_capacity;
 } Keep;
@@ -318,12 +320,11 @@ static void materialise(Keep *keep, NodeId id, Reason reason) {
 }
 
 static double group_weight(const Keep *keep, uint32_t group) {
-  static const int64_t typical[SYMBOL_COUNT] = {0, 8, 256, 128, 384};
   const Group *of = group_of(keep, group);
   uint64_t mask = space_whole(&of->space, of->rows | of->inner);
   double weight = 1;
   for (; mask; mask &= mask - 1)
-    weight *= (double)extent_value(of->space.atoms[__builtin_ctzll(mask)].extent, typical);
+    weight *= (double)extent_value(of->space.atoms[__builtin_ctzll(mask)].extent, typical_sizes);
   return weight;
 }
 
@@ -340,6 +341,14 @@ static bool repeated(Keep *keep, NodeId id, const Demand *by, int cost) {
   return (place_mask(&place) & fastest) != 0;
 }
 
+// A parameter cast to the type of the activations that it is multiplied with: machines multiply these faster than
+// mixed ones, and read half as much each time.
+static bool copied_narrow(const Keep *keep, NodeId id) {
+  const Node *node = node_at(keep, id), *of = node_at(keep, node->in[0]);
+  return node->op == OP_CAST && node->type.dtype == DTYPE_BF16 && of->type.dtype == DTYPE_F32 &&
+         keep->reuse[id] >= OFTEN;
+}
+
 // Why a floating node is not computed by its readers; REASON_NONE: it is. A packed weight's value always is,
 // at whatever cost: in memory it would take what packing saves.
 static Reason reason_to_store(Keep *keep, NodeId id) {
@@ -349,6 +358,7 @@ static Reason reason_to_store(Keep *keep, NodeId id) {
   bool view = is_view(graph, id) || node_at(keep, id)->op == OP_CAST; // what is below decides for itself
   if (keep->fusing->output[id]) return REASON_OUTPUT;
   if (keep->made[id] == MADE_OF_PARTS) return REASON_NONE;
+  if (copied_narrow(keep, id)) return REASON_NARROW;
   for (uint32_t i = keep->first[id]; i; i = keep->demands[i].next, groups++) {
     const Demand *by = &keep->demands[i];
     bool own =
@@ -501,6 +511,30 @@ static void find_made(Keep *keep) {
       made = !in || in > made ? in : made;
     }
     keep->made[id] = (uint8_t)made;
+  }
+}
+
+static double contracted(const Graph *graph, const Node *dot) {
+  const Type *type = &graph->nodes[dot->in[0]].type;
+  double steps = 1;
+  for (int i = 0; i < dot->attributes.contract; i++) {
+    int axis = dot->attributes.left[dot->attributes.batch + i];
+    steps *= (double)extent_value(type->axes[axis].extent, typical_sizes);
+  }
+  return steps;
+}
+
+static void find_reuse(Keep *keep) {
+  const Graph *graph = keep->fusing->graph;
+  for (NodeId id = graph->count; id-- > 1;) {
+    const Node *node = node_at(keep, id);
+    if (!keep->fusing->needed[id]) continue;
+    for (int k = 0; k < inputs_of(keep, id); k++) {
+      float *of = &keep->reuse[node->in[k]], more = is_view(graph, id) ? keep->reuse[id] : 0;
+      if (is_contraction(graph, node))
+        more = (float)(node_weight(graph, id) * contracted(graph, node) / node_weight(graph, node->in[k]));
+      if (more > *of) *of = more;
+    }
   }
 }
 
@@ -659,7 +693,9 @@ void keep(Fusing *fusing) {
   keep.base = ARENA_ARRAY(fusing->arena, NodeId, fusing->group_count + nodes + 1);
   keep.made = ARENA_ARRAY(fusing->arena, uint8_t, nodes);
   find_outside(&keep);
+  keep.reuse = ARENA_ARRAY(fusing->arena, float, nodes);
   find_made(&keep);
+  find_reuse(&keep);
   find_bases(&keep);
   for (NodeId id = nodes; id-- > 1;) {
     if (!fusing->needed[id] || node_at(&keep, id)->op == OP_INPUT) continue;

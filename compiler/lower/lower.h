@@ -26,6 +26,7 @@ typedef enum Reason {
   REASON_REDUCTION,   // a sum or maximum is not computed again for each reader's element
   REASON_CONTRACTION, // likewise a dot
   REASON_BARRIER,     // its reader needs the whole of it: gather, scatter, contraction over it
+  REASON_NARROW,      // a narrow copy, multiplied often
   REASON_LIMIT,       // the kernel would have too many buffers, stores or operations
   REASON_SHAPE,       // iteration spaces differ
   REASON_DISABLED,    // fusion is switched off

@@ -1,7 +1,7 @@
 // What it costs to compute a node where it is read, instead of reading it: node -> operations and leaves.
 #include "compiler/lower/groups.h"
 
-static const int64_t typical_sizes[SYMBOL_COUNT] = {0, 8, 256, 128, 384};
+const int64_t typical_sizes[SYMBOL_COUNT] = {0, 8, 256, 128, 384};
 
 double node_weight(const Graph *graph, NodeId id) {
   const Type *type = &graph->nodes[id].type;

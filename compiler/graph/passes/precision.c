@@ -4,7 +4,7 @@
 //
 // A node's dtype is what it is stored as, where it is stored: kernels compute in f32, a load widens and a
 // store rounds. So activations are given the narrow dtype, and casts stand only where both kinds meet; inside
-// of a kernel they cost and change nothing.
+// of a kernel they cost and change nothing. (A parameter that a contraction reads often is stored once more, narrow.)
 //
 //   narrow: contractions with a run-time axis and what they read, rows that are looked up, what is computed
 //           elementwise from these; states with a run-time axis (key/value caches)
