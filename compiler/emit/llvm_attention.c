@@ -101,7 +101,8 @@ static void plan_inner(Flash *flash, int i) {
   const AttentionInner *of = &flash->form.inner[i];
   Dot *dot = &flash->inner[i];
   flash->along[i] = axis_index(emit, of->along);
-  *dot = (Dot){.expr = of->dot, .contract = flash->along[i], .lanes = flash->lanes, .width = flash->width};
+  *dot = (Dot){
+      .expr = of->dot, .contract = flash->along[i], .lanes = flash->lanes, .width = flash->width, .steps = 1};
   dot->tile_rows = emit->machine->registers >= 32 ? 8 : 4;
   dot->left = dot_operand(emit, of->key_side, &flash->keys, &flash->along[i]);
   dot->right = dot_operand(emit, of->row_side, &flash->rows, &flash->along[i]);
@@ -115,7 +116,8 @@ static void plan_outer(Flash *flash, int n) {
   const AttentionOuter *of = &flash->form.outer[n];
   Dot *dot = &flash->outer[n];
   flash->columns[n] = axis_index(emit, of->column);
-  *dot = (Dot){.expr = of->dot, .contract = flash->keys, .lanes = flash->lanes, .width = flash->width};
+  *dot = (Dot){
+      .expr = of->dot, .contract = flash->keys, .lanes = flash->lanes, .width = flash->width, .steps = 1};
   dot->tile_rows = emit->machine->registers >= 32 ? 8 : 4;
   dot->left = dot_operand(emit, of->value, &flash->columns[n], &flash->keys);
   flash->height[n] = round_up(emit->kernel->axes[of->column].extent.offset, flash->lanes);
@@ -443,7 +445,7 @@ static void pack_keys(Flash *flash, const Block *block) {
   Emit *emit = flash->emit;
   for (int i = 0; i < flash->form.inner_count; i++)
     if (!flash->in_place[i])
-      dot_evaluate_lines(emit, &flash->inner[i], &flash->inner[i].left, block->key, block->key_end,
+      dot_evaluate_lines(emit, &flash->inner[i], &flash->inner[i].left, DTYPE_F32, block->key, block->key_end,
                          number(flash, 0), flash->along[i].size, flash->lines[i],
                          number(flash, flash->depth[i]));
   for (int n = 0; n < flash->form.outer_count; n++) {
@@ -562,7 +564,7 @@ static void finish_outer(Flash *flash, int n, const Block *tile) {
   Emit *emit = flash->emit;
   LLVMValueRef base = times(flash, subtract(flash, tile->row, flash->row_begin), flash->height[n]);
   LLVMValueRef height = number(flash, flash->height[n]), rows = subtract(flash, tile->row_end, tile->row);
-  LLVMValueRef function = dot_transpose_function(emit, DTYPE_F32);
+  LLVMValueRef function = dot_transpose_function(emit, &flash->outer[n], DTYPE_F32);
   for (int64_t column = 0; column < flash->height[n]; column += flash->lanes) {
     for (int lane = 0; lane < flash->lanes; lane++) {
       LLVMValueRef line = add(flash, base, number(flash, (column + lane) * flash->width));
