@@ -21,6 +21,10 @@ typedef struct Pass {
 static bool run_dead(Unit *unit) { return (unit->graph = dead(unit->graph)) != NULL; }
 static bool run_simplify(Unit *unit) { return (unit->graph = simplify(unit->graph)) != NULL; }
 static bool run_cse(Unit *unit) { return (unit->graph = cse(unit->graph)) != NULL; }
+static bool run_associate(Unit *unit) {
+  unit->graph = associate(cse(simplify(unit->graph)));
+  return true;
+}
 static bool run_gradient(Unit *unit) { return (unit->graph = gradient(unit->graph)) != NULL; }
 
 static bool run_elaborate(Unit *unit) { return unit_elaborate(unit); }
@@ -72,6 +76,8 @@ static const Pass passes[] = {
     {"derive", KIND_DERIVED, run_derive,
      "prefill or decode with a key/value cache, by following the time axis"},
     {"gradient", KIND_TRAIN, run_gradient, "gradients towards what the stage trains, and nothing else"},
+    {"associate", KIND_TRAIN, run_associate,
+     "sums of gradients over what a contraction summed already are taken of its result"},
     {"optimizer", KIND_TRAIN, run_optimizer, "clipping and the update of every trained parameter"},
     // from here on: the graph holds the whole step
     {"weights", KIND_ALL, run_weights,

@@ -11,14 +11,19 @@ static Graph *pass_specialise(Graph *graph) {
   return specialise(graph, symbols);
 }
 static Graph *pass_all(Graph *graph) { return dead(cse(simplify(graph))); }
+static Graph *pass_associate(Graph *graph) { return pass_all(associate(pass_all(graph))); }
 static Graph *pass_all_twice(Graph *graph) { return pass_all(pass_all(graph)); }
 
 static const struct {
   const char *name;
   Graph *(*run)(Graph *);
-} passes[] = {{"dead", dead},         {"cse", cse},
-              {"simplify", simplify}, {"specialise", pass_specialise},
-              {"all", pass_all},      {"all twice", pass_all_twice}};
+} passes[] = {{"dead", dead},
+              {"cse", cse},
+              {"simplify", simplify},
+              {"specialise", pass_specialise},
+              {"associate", pass_associate},
+              {"all", pass_all},
+              {"all twice", pass_all_twice}};
 enum { PASS_COUNT = sizeof passes / sizeof *passes };
 
 // The inputs of `graph` out of those of the graph that it was made from.
@@ -205,10 +210,71 @@ static void test_rule(const char *name, const char *before, const char *expected
   arena_free(arena);
 }
 
+// Contractions y, v to o and a, v to x, in several orders of axes; how many are left when a sum of x and y is
+// wanted beside o.
+static const struct {
+  const char *name, *text;
+  int contractions;
+} sums[] = {
+    {"of a product with what is contracted",
+     "%4 = dot %1 %2 pairs=0/0 contract=2/1: f32[B, i=3, e=4]\n%5 = dot %3 %2 pairs=0/0 contract=2/2: f32[B, "
+     "i=3, j=5]\n"
+     "%6 = mul %5 %1: f32[B, i=3, j=5]\n%7 = sum %6 axes=2: f32[B, i=3]\noutput s result %7\noutput o result "
+     "%4\n",
+     1},
+    {"with the operands the other way round, divided, and turned",
+     "%4 = dot %2 %1 pairs=0/0 contract=1/2: f32[B, e=4, i=3]\n%5 = dot %2 %3 pairs=0/0 contract=2/2: f32[B, "
+     "j=5, i=3]\n"
+     "%6 = arrange %5 from=0,2,1: f32[B, i=3, j=5]\n%7 = sum %1 axes=2: f32[B, i=3]\n"
+     "%8 = arrange %7 from=0,1,_: f32[B, i=3, j=5]\n%9 = div %6 %8: f32[B, i=3, j=5]\n"
+     "%10 = mul %1 %9: f32[B, i=3, j=5]\n%11 = sum %10 axes=2: f32[B, i=3]\n"
+     "%12 = arrange %11 from=0,1,_: f32[B, i=3, j=5]\n%13 = sub %9 %12: f32[B, i=3, j=5]\n"
+     "%14 = mul %1 %8: f32[B, i=3, j=5]\n%15 = mul %13 %14: f32[B, i=3, j=5]\n"
+     "output s result %15\noutput o result %4\n",
+     2},
+    {"of a product with another one",
+     "%4 = dot %1 %2 pairs=0/0 contract=2/1: f32[B, i=3, e=4]\n%5 = dot %3 %2 pairs=0/0 contract=2/2: f32[B, "
+     "i=3, j=5]\n"
+     "%6 = exp %1: f32[B, i=3, j=5]\n%7 = mul %5 %6: f32[B, i=3, j=5]\n%8 = sum %7 axes=2: f32[B, i=3]\n"
+     "output s result %8\noutput o result %4\n",
+     2},
+    {"over rows instead of what is contracted",
+     "%4 = dot %1 %2 pairs=0/0 contract=2/1: f32[B, i=3, e=4]\n%5 = dot %3 %2 pairs=0/0 contract=2/2: f32[B, "
+     "i=3, j=5]\n"
+     "%6 = mul %5 %1: f32[B, i=3, j=5]\n%7 = sum %6 axes=1: f32[B, j=5]\noutput s result %7\noutput o result "
+     "%4\n",
+     2},
+};
+
+static void test_sums(void) {
+  for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) {
+    Arena *arena = arena_new();
+    Sources sources;
+    sources_init(&sources, arena);
+    Diagnostics diagnostics = {.sources = &sources};
+    const char *text =
+        arena_print(arena,
+                    "graph sums\n%%1 = input y data: f32[B, i=3, j=5]\n%%2 = input v data: f32[B, j=5, "
+                    "e=4]\n%%3 = input a data: f32[B, i=3, e=4]\n%s",
+                    sums[i].text);
+    Graph *graph = graph_read(arena, &diagnostics, sources_add(&sources, "sums", text, strlen(text)));
+    CHECK(graph, "a sum %s: %s", sums[i].name, text_string(&diagnostics.text));
+    Graph *after = graph ? pass_associate(graph) : NULL;
+    int contractions = 0;
+    for (NodeId id = 1; after && id < after->count; id++) contractions += after->nodes[id].op == OP_DOT;
+    CHECK(!after || contractions == sums[i].contractions, "a sum %s: %d contractions", sums[i].name,
+          contractions);
+    CHECK(!after || compare(graph, after, 1, random_symbols), "a sum %s changes the result", sums[i].name);
+    text_free(&diagnostics.text);
+    arena_free(arena);
+  }
+}
+
 int main(void) {
   uint32_t seen[OP_COUNT] = {0};
   for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
     test_rule(rules[i].name, rules[i].before, rules[i].after);
+  test_sums();
   test_random(400, seen);
   test_coverage(seen);
   return check_finish();

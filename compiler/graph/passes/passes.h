@@ -11,6 +11,8 @@ Graph *dead(Graph *graph);
 Graph *simplify(Graph *graph);
 // cse.c: one node where several compute the same.
 Graph *cse(Graph *graph);
+// associate.c: sums over what a contraction has summed already are taken of its result.
+Graph *associate(Graph *graph);
 // specialise.c: run-time sizes that are known become constants; symbols[s] < 0 stays a symbol.
 Graph *specialise(Graph *graph, const int64_t symbols[SYMBOL_COUNT]);
 // gradient.c: needs one output `loss` of rank 0; adds, for every trained parameter that it depends on, an
