@@ -26,27 +26,36 @@ typedef struct Row {
   Form form;
   int m, k, n; // as in m x k times k x n; of attention: batch entries, width of a head, length
   bool bandwidth;
-  double reach;
+  double reach[2]; // with one thread, with all
+  DType dtype;     // of both operands
 } Row;
 
 static const Row rows[] = {
-    {"forward 1024x768x3072", FORWARD, 1024, 768, 3072, false, 0.75},
-    {"forward 197x768x3072", FORWARD, 197, 768, 3072, false, 0.75},
-    {"forward 1024x3072x768", FORWARD, 1024, 3072, 768, false, 0.75},
-    {"to input 1024x3072x768", TO_INPUT, 1024, 3072, 768, false, 0.75},
-    {"to input 1024x768x3072", TO_INPUT, 1024, 768, 3072, false, 0.75},
-    {"to weights 3072x1024x768", TO_WEIGHTS, 1024, 768, 3072, false, 0.7},
-    {"to weights 768x1024x768", TO_WEIGHTS, 1024, 768, 768, false, 0.7},
-    {"forward 12800x96x384", FORWARD, 12800, 96, 384, false, 0.7},
-    {"forward 12800x384x96", FORWARD, 12800, 384, 96, false, 0.7},
-    {"to weights 384x12800x96", TO_WEIGHTS, 12800, 96, 384, false, 0.5},
-    {"forward 12800x96x10", FORWARD, 12800, 96, 10, false, 0.3},
-    {"scores 1024 of 50x24x50", SCORES, 256, 24, 50, false, 0.15},
-    {"mix 1024 of 50x50x24", MIX, 256, 24, 50, false, 0.15},
-    {"forward 16x768x3072", FORWARD, 16, 768, 3072, false, 0.4},
-    {"GB/s of 1x768x3072", FORWARD, 1, 768, 3072, true, 0.75},
-    {"GB/s of 1x768x50257", FORWARD, 1, 768, 50257, true, 0.75},
-    {"GB/s of 1x768x3072, k slow", TO_INPUT, 1, 768, 3072, true, 0.5},
+    {"forward 1024x768x3072", FORWARD, 1024, 768, 3072, false, {0.9, 0.85}, DTYPE_F32},
+    {"forward 1024x3072x768", FORWARD, 1024, 3072, 768, false, {0.9, 0.85}, DTYPE_F32},
+    {"forward 1024x768x50257", FORWARD, 1024, 768, 50257, false, {0.9, 0.85}, DTYPE_F32},
+    {"forward 197x768x3072", FORWARD, 197, 768, 3072, false, {0.9, 0.85}, DTYPE_F32},
+    {"forward 197x3072x768", FORWARD, 197, 3072, 768, false, {0.9, 0.85}, DTYPE_F32},
+    {"to input 1024x3072x768", TO_INPUT, 1024, 3072, 768, false, {0.9, 0.85}, DTYPE_F32},
+    {"to input 1024x768x3072", TO_INPUT, 1024, 768, 3072, false, {0.9, 0.85}, DTYPE_F32},
+    {"to weights 3072x1024x768", TO_WEIGHTS, 1024, 768, 3072, false, {0.9, 0.85}, DTYPE_F32},
+    {"to weights 768x1024x768", TO_WEIGHTS, 1024, 768, 768, false, {0.9, 0.85}, DTYPE_F32},
+    {"forward 12800x96x384", FORWARD, 12800, 96, 384, false, {0.7, 0.7}, DTYPE_F32},
+    {"forward 12800x384x96", FORWARD, 12800, 384, 96, false, {0.7, 0.7}, DTYPE_F32},
+    {"to weights 384x12800x96", TO_WEIGHTS, 12800, 96, 384, false, {0.5, 0.5}, DTYPE_F32},
+    {"forward 12800x96x10", FORWARD, 12800, 96, 10, false, {0.3, 0.3}, DTYPE_F32},
+    {"scores 1024 of 50x24x50", SCORES, 256, 24, 50, false, {0.15, 0.15}, DTYPE_F32},
+    {"mix 1024 of 50x50x24", MIX, 256, 24, 50, false, {0.15, 0.15}, DTYPE_F32},
+    {"forward 16x768x3072", FORWARD, 16, 768, 3072, false, {0.4, 0.4}, DTYPE_F32},
+    {"bf16 forward 1024x768x3072", FORWARD, 1024, 768, 3072, false, {0.85, 0.85}, DTYPE_BF16},
+    {"bf16 forward 1024x3072x768", FORWARD, 1024, 3072, 768, false, {0.85, 0.85}, DTYPE_BF16},
+    {"bf16 forward 1024x768x50257", FORWARD, 1024, 768, 50257, false, {0.85, 0.85}, DTYPE_BF16},
+    {"bf16 forward 197x768x3072", FORWARD, 197, 768, 3072, false, {0.85, 0.85}, DTYPE_BF16},
+    {"bf16 to input 1024x3072x768", TO_INPUT, 1024, 3072, 768, false, {0.85, 0.85}, DTYPE_BF16},
+    {"bf16 to weights 3072x1024x768", TO_WEIGHTS, 1024, 768, 3072, false, {0.85, 0.85}, DTYPE_BF16},
+    {"GB/s of 1x768x3072", FORWARD, 1, 768, 3072, true, {0.9, 0.9}, DTYPE_F32},
+    {"GB/s of 1x768x50257", FORWARD, 1, 768, 50257, true, {0.9, 0.9}, DTYPE_F32},
+    {"GB/s of 1x768x3072, k slow", TO_INPUT, 1, 768, 3072, true, {0.5, 0.5}, DTYPE_F32},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
@@ -56,10 +65,15 @@ static ExprId load(Kernel *kernel, int buffer, int count, const int *axes) {
   return kernel_load(kernel, buffer, index, 0);
 }
 
-static int buffer_over(Kernel *kernel, const char *name, BufferUse use, int count, const int *axes) {
+static int buffer_of(Kernel *kernel, const char *name, DType dtype, BufferUse use, int count,
+                     const int *axes) {
   Extent extents[KERNEL_MAX_RANK];
   for (int i = 0; i < count; i++) extents[i] = kernel->axes[axes[i]].extent;
-  return kernel_buffer(kernel, name, DTYPE_F32, count, extents, use);
+  return kernel_buffer(kernel, name, dtype, count, extents, use);
+}
+
+static int buffer_over(Kernel *kernel, const char *name, BufferUse use, int count, const int *axes) {
+  return buffer_of(kernel, name, DTYPE_F32, use, count, axes);
 }
 
 static void store(Kernel *kernel, int buffer, int count, const int *axes, ExprId value) {
@@ -83,9 +97,10 @@ static void make_linear(Kernel *kernel, const Row *row) {
   int left[] = {b, t, to_weights ? n : k}, result[] = {b, t, n}, weight[] = {n, k}, across[] = {k, n},
       right[] = {b, t, k};
   const int *matrix = row->form == TO_INPUT ? across : weight;
-  int x = buffer_over(kernel, "x", BUFFER_READ, 3, left);
-  int w = to_weights ? buffer_over(kernel, "dy", BUFFER_READ, 3, right)
-                     : buffer_over(kernel, "w", BUFFER_READ, 2, matrix);
+  DType dtype = row->dtype;
+  int x = buffer_of(kernel, "x", dtype, BUFFER_READ, 3, left);
+  int w = to_weights ? buffer_of(kernel, "dy", dtype, BUFFER_READ, 3, right)
+                     : buffer_of(kernel, "w", dtype, BUFFER_READ, 2, matrix);
   int y = to_weights ? buffer_over(kernel, "dw", BUFFER_WRITE, 2, weight)
                      : buffer_over(kernel, "y", BUFFER_WRITE, 3, result);
   ExprId of_left = load(kernel, x, 3, left);
@@ -144,11 +159,11 @@ static void *get(Device *device, size_t bytes) {
   exit(1);
 }
 
-static void fill(float *values, size_t count) {
+static void fill(DType dtype, void *values, size_t count) {
   uint32_t state = 1;
   for (size_t i = 0; i < count; i++) {
     state = state * 1664525u + 1013904223u;
-    values[i] = (float)(state >> 8) / 16777216.0f - 0.5f;
+    dtype_store(dtype, values, (int64_t)i, (double)(state >> 8) / 16777216.0 - 0.5);
   }
 }
 
@@ -164,8 +179,9 @@ static void measure(const Row *row, const Kernel *kernel, Running *running, Thre
   int repeats = row->bandwidth ? copies : 1 + (int)(4e9 / flops);
   if (repeats > 40) repeats = 40;
   for (int round = -1; round < ROUNDS; round++) {
-    double peak = row->bandwidth ? machine_read(threads, pool, weight_bytes * (size_t)copies)
-                                 : machine_compute(threads, 3.0 * threads_count(threads));
+    double peak = row->bandwidth
+                      ? machine_read(threads, pool, weight_bytes * (size_t)copies)
+                      : machine_compute(threads, 3.0 * threads_count(threads), row->dtype == DTYPE_BF16);
     double start = clock_now();
     for (int i = 0; i < repeats; i++) {
       if (pool) running->buffers[1] = pool + weight_bytes * (size_t)(i % copies);
@@ -179,8 +195,9 @@ static void measure(const Row *row, const Kernel *kernel, Running *running, Thre
   double speed = side_median(ours, ROUNDS), limit = side_median(machine, ROUNDS),
          ratio = limit > 0 ? speed / limit : 0;
   int count = threads_count(threads);
+  double reach = row->reach[count > 1];
   printf("dot %s, %d thread%s\t%.1f\t%.1f\t%.3f\t%.2f\t%s\n", row->name, count, count == 1 ? "" : "s", speed,
-         limit, ratio, row->reach, ratio >= row->reach ? "ok" : "short");
+         limit, ratio, reach, ratio >= reach ? "ok" : "short");
   fflush(stdout);
 }
 
@@ -206,7 +223,7 @@ static void run_row(const Emitter *emitter, const Row *row, Threads *const *thre
       for (int r = 0; r < kernel->buffers[i].rank; r++)
         count *= (size_t)extent_value(kernel->buffers[i].extents[r], symbols);
       running.buffers[i] = get(device, count * sizeof(float));
-      fill(running.buffers[i], count);
+      fill(kernel->buffers[i].dtype, running.buffers[i], count);
     }
     void *all[KERNEL_MAX_BUFFERS];
     memcpy(all, running.buffers, sizeof all);
@@ -218,7 +235,7 @@ static void run_row(const Emitter *emitter, const Row *row, Threads *const *thre
     for (int i = 0; i < threads_count(threads[1]); i++) device->release(device, running.scratch[i]);
     emitter->release(handle);
   } else {
-    printf("dot %s\t0\t0\t0\t%.2f\tshort\n%s\n", row->name, row->reach, failure.message);
+    printf("dot %s\t0\t0\t0\t%.2f\tshort\n%s\n", row->name, row->reach[0], failure.message);
   }
   arena_free(arena);
 }

@@ -16,7 +16,7 @@ typedef struct Load {
 static bool step(void *context) {
   Load *load = context;
   if (load->memory) return machine_read(load->threads, load->memory, load->bytes) > 0;
-  return machine_compute(load->threads, load->gflop) > 0;
+  return machine_compute(load->threads, load->gflop, false) > 0;
 }
 
 int main(int count, char **words) {
@@ -27,7 +27,7 @@ int main(int count, char **words) {
   int threads = atoi(words[3]);
   Load load = {.threads = threads_open(threads > 0 ? threads : threads_available()), .gflop = amount};
   if (!load.threads) return side_absent("threads can not be had");
-  if (!reads && chains(1) == 0) return side_absent("the peak of this kind of processor is not known");
+  if (!reads && chains(1, false) == 0) return side_absent("the peak of this kind of processor is not known");
   Failure failure = {0};
   Device *device = device_cpu(1, &failure);
   if (reads) {
