@@ -166,12 +166,32 @@ static bool go_on(Chat *chat, const char *text, Failure *failure) {
   return good;
 }
 
+// Where an ordinary token stands for pictures ("@" of minimind-v's first generation), a question that holds it would show
+// the model a piece of a picture.
+static bool check_marks(const Chat *chat, const char *question, Failure *failure) {
+  const Tokenizer *tokenizer = chat->options->tokenizer;
+  int32_t mark = conversation_image(chat->conversation);
+  bool good = true;
+  Ids ids = {0};
+  tokenizer_encode(tokenizer, question, strlen(question), false, &ids);
+  for (size_t i = 0; good && i < ids.count; i++)
+    if (ids.list[i] == mark) {
+      size_t length;
+      const char *text = tokenizer_bytes(tokenizer, mark, &length);
+      good = fail(failure, "the question holds \"%.*s\", which stands for a picture in this model's texts",
+                  (int)length, text);
+    }
+  ids_free(&ids);
+  return good;
+}
+
 static bool ask(Chat *chat, const char *question, Failure *failure) {
   Ids prompt = {0};
   if (!chat->conversation) return go_on(chat, question, failure);
   if (!*question) return fail(failure, "the prompt is empty");
   if (!conversation_has_turns(chat->conversation))
     return fail(failure, "this model's template has captions, but no turns: it can not be asked");
+  if (!check_marks(chat, question, failure)) return false;
   if (chat->turn_count == MAX_TURNS)
     return fail(failure, "the conversation has %d turns; /clear starts anew", MAX_TURNS);
   Turn *turn = &chat->turns[chat->turn_count++];

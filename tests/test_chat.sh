@@ -99,6 +99,13 @@ holds "a third picture" err 'the model looks at 2 at most: the conversation star
 wants 1 "three pictures at once" "$vlmc" train "$here/two.vlm" -D Two.pictures=1 --data "$data" --out "$here/no"
 holds "more pictures than the model looks at" err 'pairs.json:2: the row shows 2 pictures, but the model looks at 1'
 
+# ---- an ordinary token in a picture's place, as minimind-v has it
+sed '/^  specials/s/ "<image>"//; s/<image>/@/g' "$here/two.vlm" >"$here/at.vlm"
+at="$here/at.vlm --weights $here/run"
+wants 0 "an ordinary token for pictures" "$vlmc" chat $at --image "$data/p.idx#3" --prompt "both?"
+wants 1 "a question that holds it" "$vlmc" chat $at --image "$data/p.idx#3" --prompt "who @ me?"
+holds "a question that holds it" err 'the question holds "@", which stands for a picture'
+
 # ---- the system's text, by the number of tokens
 tokens() { "$vlmc" chat $two --prompt "both?" "$@" 2>"$here/err" >"$here/out"; sed -n 's/^\[\([0-9]*\) prompt tokens.*/\1/p' "$here/err"; }
 plain=$(tokens) other=$(tokens --system "Look. Look.") seeing=$(tokens --image "$data/p.idx#1")
