@@ -12,14 +12,19 @@ void picture_free(Picture *picture) {
   *picture = (Picture){0};
 }
 
-bool picture_allocate(int64_t width, int64_t height, int channels, const char *name, Picture *out,
-                      Failure *failure) {
+bool picture_fits(int64_t width, int64_t height, const char *name, Failure *failure) {
   if (width < 1 || height < 1 || width > PICTURE_MAX_SIDE || height > PICTURE_MAX_SIDE)
     return fail(failure, "%s: is %lld x %lld pixels, expected sides of 1 to %d", name, (long long)width,
                 (long long)height, PICTURE_MAX_SIDE);
   if (width * height > PICTURE_MAX_PIXELS)
     return fail(failure, "%s: has %lld pixels, more than the %d allowed", name, (long long)(width * height),
                 PICTURE_MAX_PIXELS);
+  return true;
+}
+
+bool picture_allocate(int64_t width, int64_t height, int channels, const char *name, Picture *out,
+                      Failure *failure) {
+  if (!picture_fits(width, height, name, failure)) return false;
   uint8_t *pixels = malloc((size_t)(width * height * channels));
   if (!pixels) die("out of memory");
   *out = (Picture){(int)width, (int)height, channels, pixels};

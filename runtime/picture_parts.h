@@ -4,7 +4,9 @@
 
 #include "runtime/picture.h"
 
-// Pixels for a picture of these sizes, uninitialised; fails, `name` first, on sizes that no picture may have.
+// Fails, `name` first, on sizes that no picture may have.
+bool picture_fits(int64_t width, int64_t height, const char *name, Failure *failure);
+// Pixels for a picture of these sizes, uninitialised; fails where they do not fit.
 bool picture_allocate(int64_t width, int64_t height, int channels, const char *name, Picture *out,
                       Failure *failure);
 

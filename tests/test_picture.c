@@ -218,6 +218,10 @@ static void test_refused(void) {
   CHECK(!picture_decode(whole, sizeof whole, "huge.png", &picture, &failure) &&
             strstr(failure.message, "more than the"),
         "%s", failure.message);
+  whole[16] = 0x7f;
+  CHECK(!picture_decode(whole, sizeof whole, "huge.png", &picture, &failure) &&
+            strstr(failure.message, "huge.png: is 2130771932 x 65500 pixels, expected sides of 1 to 65500"),
+        "%s", failure.message);
   CHECK(!picture_read("/nowhere/x.png", &picture, &failure) && strstr(failure.message, "/nowhere/x.png"),
         "%s", failure.message);
 }
