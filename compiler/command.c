@@ -147,6 +147,11 @@ static bool find_checkpoints(Job *job) {
   return good;
 }
 
+static bool wants_hoisting(const Options *options) {
+  bool program = options->program && !strcmp(options->program, program_names[PROGRAM_FEATURES]);
+  return program || (options->explain && !strcmp(options->explain, "features"));
+}
+
 bool job_open(Job *job, const Options *options) {
   *job = (Job){.arena = arena_new(), .options = options};
   if (!options->model) return fail(&job->failure, "a model file is expected; `vlmc --help` says more");
@@ -163,6 +168,7 @@ bool job_open(Job *job, const Options *options) {
                                   .stage = options->stage,
                                   .target = options->target,
                                   .unfused = options->unfused,
+                                  .hoist = wants_hoisting(options),
                                   .threads = options->threads,
                                   .cache = cache_folder(job->arena, options->cache),
                                   .batch = options->batch,

@@ -8,7 +8,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-const char *const program_names[PROGRAM_COUNT] = {"forward", "loss", "train", "apply", "prefill", "decode"};
+const char *const program_names[PROGRAM_COUNT] = {"forward",  "loss",    "train", "apply",
+                                                  "features", "prefill", "decode"};
 
 enum {
   DEFAULT_LENGTH = 128,   // positions that tables are computed for where nothing else says
@@ -123,6 +124,7 @@ void compiler_close(Compiler *compiler) {
   for (int i = 0; i < PROGRAM_COUNT; i++) {
     Unit *unit = &compiler->units[i];
     if (unit->code) unit->emitter->release(unit->code);
+    text_free(&unit->hoisted);
     arena_free(unit->arena);
   }
   text_free(&compiler->diagnostics.text);
@@ -247,8 +249,44 @@ static bool all_is_used(Compiler *compiler) {
   return compiler->diagnostics.errors == errors;
 }
 
+// The other side of a training step, which has been through all passes of graphs.
+static bool adopt_frozen(Unit *unit) {
+  Compiler *compiler = unit->compiler;
+  const Unit *train = compiler_unit_until(compiler, PROGRAM_TRAIN, "hoist");
+  if (!train) return false;
+  unit->graph = train->frozen;
+  if (unit->graph) {
+    choose_sizes(unit);
+    return true;
+  }
+  text_print(&compiler->diagnostics.text, "vlmc: error: there is no program of features: %s",
+             unit_reached(train, "hoist") ? text_string(&train->hoisted)
+                                          : "--stop-after ends before `hoist`\n");
+  compiler->diagnostics.errors++;
+  return false;
+}
+
+// A feature's byte comes from memory or a disk in 0.1 to 1 ns, in which a core does about so many operations.
+static const double LEAST_WORK = 64;
+
+// Pictures that are altered at random are others each time: nothing of them can be kept.
+bool unit_hoist(Unit *unit) {
+  Compiler *compiler = unit->compiler;
+  const Preprocess *preprocess = compiler->model ? model_preprocess(compiler->model) : NULL;
+  if (!compiler->options.hoist) return true;
+  if (preprocess && (preprocess->shift || preprocess->mirror)) {
+    text_print(&unit->hoisted,
+               "no features are kept: each time a picture is shown it is altered at random (%s)\n",
+               preprocess->mirror ? "`mirror`" : "`shift`");
+    return true;
+  }
+  unit->graph = hoist(unit->graph, LEAST_WORK, &unit->frozen, &unit->hoisted);
+  return unit->graph != NULL;
+}
+
 bool unit_elaborate(Unit *unit) {
   Compiler *compiler = unit->compiler;
+  if (unit->kind == PROGRAM_FEATURES) return adopt_frozen(unit);
   if (compiler->kernels) {
     adopt_kernels(unit);
     return true;

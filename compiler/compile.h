@@ -18,8 +18,9 @@ typedef enum ProgramKind {
   PROGRAM_TRAIN,   // a batch -> its loss, and the step of the optimizer (or, where the stage accumulates, its
                    // share)
   PROGRAM_APPLY,   // the step of the optimizer from accumulated gradients
-  PROGRAM_PREFILL, // a prompt -> the last position's logits, filling the key/value cache
-  PROGRAM_DECODE,  // further tokens -> the last position's logits, from the cache
+  PROGRAM_FEATURES, // pictures -> what the frozen part of a training step makes of them, where it is hoisted
+  PROGRAM_PREFILL,  // a prompt -> the last position's logits, filling the key/value cache
+  PROGRAM_DECODE,   // further tokens -> the last position's logits, from the cache
   PROGRAM_COUNT
 } ProgramKind;
 extern const char *const program_names[PROGRAM_COUNT];
@@ -35,6 +36,7 @@ typedef struct CompileOptions {
   DType storage;              // DTYPE_F32, or DTYPE_BF16 for activations between kernels
   Packing packing;            // how weights of contractions are held
   bool unfused;               // every operation a kernel of its own
+  bool hoist;                 // what frozen parts make of a sample is no part of TRAIN, but of FEATURES
   int threads;                // to compile with; 0: one per core
   const char *cache;          // folder of compiled code; NULL: none
   int64_t batch, length;      // sizes that tables are computed for; 0: the stage's
@@ -71,6 +73,8 @@ typedef struct Unit {
   ProgramKind kind;
   Graph *graph;           // NULL: the input was kernels
   Graph *before_backward; // as elaborated and simplified, for --emit=graph
+  Graph *frozen;          // TRAIN: what was hoisted out of it; NULL: nothing
+  Text hoisted;           // TRAIN: what that is, or why it is nothing; empty where it was not asked for
   Fusion *fusion;
   Lowered lowered; // kernels and program
   const Emitter *emitter;

@@ -32,6 +32,7 @@ bool pipeline_run(Unit *unit, int *done, int last);
 bool unit_elaborate(Unit *unit);
 bool unit_optimizer(Unit *unit);
 bool unit_derive(Unit *unit);
+bool unit_hoist(Unit *unit);
 bool unit_verify_kernels(Unit *unit);
 bool unit_emit(Unit *unit);
 void unit_internal_error(Unit *unit, const char *format, ...) __attribute__((format(printf, 2, 3)));

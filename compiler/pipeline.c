@@ -9,6 +9,7 @@
 #include <string.h>
 
 enum { KIND_ALL = (1 << PROGRAM_COUNT) - 1, KIND_TRAIN = 1 << PROGRAM_TRAIN | 1 << PROGRAM_APPLY };
+enum { KIND_WHOLE = KIND_ALL & ~(1 << PROGRAM_FEATURES) }; // that one begins where TRAIN has been hoisted
 enum { KIND_DERIVED = 1 << PROGRAM_PREFILL | 1 << PROGRAM_DECODE };
 
 typedef struct Pass {
@@ -49,6 +50,7 @@ static bool run_precision(Unit *unit) {
 
 static bool run_optimizer(Unit *unit) { return unit_optimizer(unit); }
 static bool run_derive(Unit *unit) { return unit_derive(unit); }
+static bool run_hoist(Unit *unit) { return unit_hoist(unit); }
 
 static bool run_fuse(Unit *unit) {
   unit->fusion = fuse(unit->graph, !unit->compiler->options.unfused);
@@ -71,7 +73,7 @@ static const Pass passes[] = {
     {"elaborate", KIND_ALL, run_elaborate,
      "from the syntax tree to a graph: axes by name, parameters by path"},
     // from here on: no syntax tree; every value has a dtype, named axes, and the model line it came from
-    {"canonical", KIND_ALL, run_canonical,
+    {"canonical", KIND_WHOLE, run_canonical,
      "simplify, then one node per distinct value, then only what is needed"},
     {"derive", KIND_DERIVED, run_derive,
      "prefill or decode with a key/value cache, by following the time axis"},
@@ -80,12 +82,14 @@ static const Pass passes[] = {
      "sums of gradients over what a contraction summed already are taken of its result"},
     {"optimizer", KIND_TRAIN, run_optimizer, "clipping and the update of every trained parameter"},
     // from here on: the graph holds the whole step
-    {"weights", KIND_ALL, run_weights,
+    {"weights", KIND_WHOLE, run_weights,
      "under --weights-dtype: weights of contractions in that format, dequantised where they are read"},
-    {"precision", KIND_ALL, run_precision, "under --dtype bf16: rounding at named points"},
-    {"simplify", KIND_ALL, run_simplify, "fold constants and identities"},
-    {"cse", KIND_ALL, run_cse, "one node where several compute the same"},
-    {"dead", KIND_ALL, run_dead, "drop what no output needs"},
+    {"precision", KIND_WHOLE, run_precision, "under --dtype bf16: rounding at named points"},
+    {"simplify", KIND_WHOLE, run_simplify, "fold constants and identities"},
+    {"cse", KIND_WHOLE, run_cse, "one node where several compute the same"},
+    {"dead", KIND_WHOLE, run_dead, "drop what no output needs"},
+    {"hoist", 1 << PROGRAM_TRAIN, run_hoist,
+     "what frozen parts make of a picture becomes a program of its own, where it is kept over epochs"},
     // from here on: the graph is final
     {"fuse", KIND_ALL, run_fuse, "which values stay in memory; the rest is computed where it is read"},
     {"lower", KIND_ALL, run_lower, "one kernel per group, launches in order, lifetimes of buffers"},

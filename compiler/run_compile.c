@@ -20,7 +20,8 @@ static bool choose_kind(Job *job, ProgramKind *kind) {
     *kind = (ProgramKind)i;
     return true;
   }
-  return fail(&job->failure, "--program is forward, loss, train, prefill or decode, found `%.40s`", name);
+  return fail(&job->failure, "--program is forward, loss, train, features, prefill or decode, found `%.40s`",
+              name);
 }
 
 static bool write_text(Job *job, const char *path, const Text *text) {
@@ -122,10 +123,20 @@ static bool emit(Job *job, ProgramKind kind) {
   return good;
 }
 
+// What a training step's frozen part is, and whether it is worth to be kept.
+static bool explain_features(Job *job) {
+  const Unit *unit = compiler_unit_until(job->compiler, PROGRAM_TRAIN, "hoist");
+  if (!unit) return job_report(job);
+  if (!unit_reached(unit, "hoist"))
+    return fail(&job->failure, "there is nothing to explain: --stop-after ends before `hoist`");
+  return write_text(job, job->options->output, &unit->hoisted);
+}
+
 static bool explain(Job *job, ProgramKind kind) {
   Text text = {0};
+  if (!strcmp(job->options->explain, "features")) return explain_features(job);
   if (strcmp(job->options->explain, "fusion"))
-    return fail(&job->failure, "--explain knows fusion, found `%.40s`", job->options->explain);
+    return fail(&job->failure, "--explain knows fusion and features, found `%.40s`", job->options->explain);
   const Unit *unit = compiler_unit_until(job->compiler, kind, "fuse");
   if (!unit) return job_report(job);
   if (!unit->fusion)

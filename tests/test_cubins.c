@@ -128,6 +128,8 @@ static bool wanted(Compiler *compiler, ProgramKind kind, bool first_stage, bool 
   case PROGRAM_TRAIN: return compiler_default_kind(compiler) == PROGRAM_TRAIN;
   case PROGRAM_APPLY:
     return wanted(compiler, PROGRAM_TRAIN, first_stage, packed) && compiler_stage(compiler)->accumulate > 1;
+  case PROGRAM_FEATURES: // a part of what TRAIN has
+    return false;
   default: // prefill and decode of models that write; test_derive.c holds which do
     return first_stage && model_template(compiler_model(compiler)) &&
            compiler_unit_until(compiler, kind, "derive");

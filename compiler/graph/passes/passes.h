@@ -47,6 +47,11 @@ void weights_report(const Graph *graph, const Graph *source, Text *text);
 // stored as `storage` where they are stored, and contractions read that; parameters, gradients, optimizer states,
 // sums, maxima, data and results stay f32. A node's dtype is its storage: arithmetic inside of a kernel is f32.
 Graph *precision(Graph *graph, DType storage);
+// hoist.c: needs a whole step, with its updates. What depends on frozen parameters and on one sample's own inputs alone
+// becomes *frozen, a program with results "feature:<n>" whose first axis is that of the samples; what comes back is
+// the step with these as inputs of data. `explanation` says what is kept, or why nothing is: then *frozen is NULL and
+// the step comes back as it was. Kept is what saves `least_work` operations of contractions for each byte of it.
+Graph *hoist(Graph *graph, double least_work, Graph **frozen, Text *explanation);
 // derive.c: from `forward` over [B, T] the incremental graph: computes T new positions after P earlier ones,
 // keeps what later positions look at in states "cache:<n>" of `capacity` positions, looks at S = P + T of
 // them. PREFILL starts anew (P = 0) and takes all data inputs; DECODE goes on (P > 0): what depends on inputs
