@@ -63,6 +63,12 @@ void job_report_weights(Job *job, ProgramKind kind);
 // Is --data a text, rather than a folder of questions: a file, or a folder whose split begins with a text?
 bool job_data_is_text(Job *job, bool *is_text);
 bool eval_text(Job *job, const volatile sig_atomic_t *stop); // run_text.c: vlmc eval of such data
-void print_profile(const Unit *unit, Session *session, Text *text);
+
+// ---- profile.c ----------------------------------------------------------------------------------
+
+// The table of --profile for what a session ran, on standard output; nothing where it ran nothing or is NULL.
+void job_profile(Job *job, ProgramKind kind, const Session *session);
+// Runs the program on random weights and inputs of the sizes that were asked for, then its table as text.
+bool profile_program(Job *job, ProgramKind kind, Text *text);
 
 #endif

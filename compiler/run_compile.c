@@ -171,10 +171,22 @@ static bool table(Job *job, ProgramKind kind) {
   return good;
 }
 
+static bool profile(Job *job, ProgramKind kind) {
+  const Options *options = job->options;
+  Text text = {0};
+  if (options->emit || options->explain)
+    return fail(&job->failure, "--profile runs the program, --%s shows what it is made of: one at a time",
+                options->emit ? "emit" : "explain");
+  bool good = profile_program(job, kind, &text) && write_text(job, options->output, &text);
+  text_free(&text);
+  return good;
+}
+
 static bool compile(Job *job) {
   ProgramKind kind;
   const Options *options = job->options;
   if (!choose_kind(job, &kind)) return false;
+  if (options->profile) return profile(job, kind);
   if (options->emit) return emit(job, kind);
   if (options->kernel)
     return fail(&job->failure, "--kernel chooses what --emit shows, as in --emit=kernels --kernel=%s",

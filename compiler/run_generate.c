@@ -11,6 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
+static void profile(Job *job, const Generator *generator) {
+  if (!job->options->profile) return;
+  job_profile(job, PROGRAM_PREFILL, generator_session(generator, false));
+  job_profile(job, PROGRAM_DECODE, generator_session(generator, true));
+}
+
 // Weights, tokenizer and the two derived programs.
 static bool open_generator(Job *job, Generator **generator) {
   Model *model = compiler_model(job->compiler);
@@ -23,6 +29,8 @@ static bool open_generator(Job *job, Generator **generator) {
   if (!generator_open(prefill, decode, job->store, job->tokenizer, compiler_capacity(job->compiler),
                       generator, &job->failure))
     return false;
+  session_profile(generator_session(*generator, false), job->options->profile);
+  session_profile(generator_session(*generator, true), job->options->profile);
   return job_load_weights(job);
 }
 
@@ -75,6 +83,7 @@ static bool evaluate(Job *job, volatile sig_atomic_t *stop) {
     printf("%.1f s, %.0f answers/s\n", result.seconds, (double)result.rows / result.seconds);
     printf("accuracy %.2f %% (%" PRId64 "/%" PRId64 ")\n",
            result.rows ? 100.0 * (double)result.right / (double)result.rows : 0.0, result.right, result.rows);
+    profile(job, generator);
   }
   text_free(&report);
   generator_close(generator);
@@ -100,6 +109,7 @@ static bool chat(Job *job, volatile sig_atomic_t *stop) {
   chat.generator = generator;
   chat.tokenizer = job->tokenizer;
   good = good && chat_run(&chat, &job->failure);
+  if (good) profile(job, generator);
   generator_close(generator);
   return good;
 }

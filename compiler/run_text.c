@@ -94,6 +94,7 @@ bool eval_text(Job *job, const volatile sig_atomic_t *stop) {
   int64_t window = options->length ? options->length : DEFAULT_WINDOW;
   if (unit->time_limit && unit->time_limit < window) window = unit->time_limit;
   bool good = open_loss(job, &session);
+  if (good) session_profile(session, options->profile);
   PerplexityOptions perplexity = {.session = session,
                                   .tokenizer = job->tokenizer,
                                   .window = window,
@@ -107,6 +108,7 @@ bool eval_text(Job *job, const volatile sig_atomic_t *stop) {
   if (good)
     printf("perplexity %.4f (%" PRId64 " tokens, windows of %" PRId64 ")\n",
            exp(sum.nats / (double)sum.tokens), sum.tokens, window);
+  if (good) job_profile(job, PROGRAM_LOSS, session);
   session_close(session);
   return good;
 }

@@ -48,12 +48,10 @@ static bool begin_folder(Job *job) {
          (folder_make(folder, &job->failure) && run_info_write(folder, &job->info, &job->failure));
 }
 
-static void print_result(const Job *job, const Unit *unit, TrainerResult *result) {
-  if (job->options->profile && result->session) {
-    Text text = {0};
-    print_profile(unit, result->session, &text);
-    fputs(text_string(&text), stdout);
-    text_free(&text);
+static void print_result(Job *job, const TrainerResult *result) {
+  if (job->options->profile) {
+    job_profile(job, PROGRAM_TRAIN, result->session);
+    job_profile(job, PROGRAM_APPLY, result->apply);
   }
   if (result->bad_pictures) printf("%zu pictures could not be read and were skipped\n", result->bad_pictures);
   printf("%s: %s after step %" PRId64 " of %" PRId64 ", loss %.4f, %.1f s, in %s\n", job->options->model,
@@ -108,8 +106,9 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
   if (good && job->tokenizer && !options->resume)
     good = tokenizer_save(job->tokenizer, tokenizer, &job->failure);
   good = good && trainer_run(&trainer, &result, &job->failure);
-  if (good) print_result(job, unit, &result);
+  if (good) print_result(job, &result);
   session_close(result.session);
+  session_close(result.apply);
   return good;
 }
 

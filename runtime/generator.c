@@ -61,6 +61,9 @@ void generator_close(Generator *generator) {
 int32_t generator_vocabulary(const Generator *generator) { return generator->vocabulary; }
 int64_t generator_room(const Generator *generator) { return generator->capacity - generator->past; }
 const Feed *generator_feed(const Generator *generator) { return &generator->feed; }
+Session *generator_session(const Generator *generator, bool decode) {
+  return decode ? generator->decode : generator->prefill;
+}
 const float *generator_logits(const Generator *generator) { return generator->logits; }
 
 static bool run(Generator *generator, Session *session, const Feed *feed, int64_t count, const int32_t *ids,

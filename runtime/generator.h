@@ -16,6 +16,7 @@ void generator_close(Generator *generator); // accepts NULL
 int32_t generator_vocabulary(const Generator *generator);
 int64_t generator_room(const Generator *generator); // positions still free
 const Feed *generator_feed(const Generator *generator);
+Session *generator_session(const Generator *generator, bool decode); // for profiles
 
 // ids[batch, count] of prompts that are equally long; picture[batch, C, H, W] where the model takes pictures.
 // Starts anew. The last positions' logits are then in generator_logits.

@@ -20,8 +20,8 @@ struct Session {
   char *temporaries;   // the arena on the device
   size_t temporary_room, temporary_bytes;
   void ***arguments; // per launch
-  double *seconds;   // per launch, NULL: no profile
-  int64_t runs;
+  Arena *profiling;  // NULL: no profile
+  SessionProfile profile;
 };
 
 static bool is_own(const Buffer *buffer) {
@@ -81,7 +81,7 @@ void session_close(Session *session) {
     if (is_own(&session->program->buffers[i])) device->release(device, session->memory[i]);
   device->release(device, session->temporaries);
   device->unload(device, session->loaded);
-  free(session->seconds);
+  arena_free(session->profiling);
   arena_free(session->arena);
 }
 
@@ -171,20 +171,41 @@ static bool zero_before(Session *session, int launch, Failure *failure) {
   return true;
 }
 
-bool session_run(Session *session, Failure *failure) {
+static bool run_launch(Session *session, int i, Failure *failure) {
   Device *device = session->store->device;
   const Program *program = session->program;
-  for (int i = 0; i < program->launch_count; i++) {
-    double start = session->seconds ? clock_now() : 0;
-    if (!zero_before(session, i, failure)) return false;
-    if (!device->launch(device, session->loaded, program, &program->launches[i], session->arguments[i],
-                        session->symbols, failure))
-      return false;
-    if (!session->seconds) continue;
-    if (!device->wait(device, failure)) return false;
-    session->seconds[i] += clock_now() - start;
+  double start = session->profiling ? clock_now() : 0;
+  if (!zero_before(session, i, failure) ||
+      !device->launch(device, session->loaded, program, &program->launches[i], session->arguments[i],
+                      session->symbols, failure))
+    return false;
+  if (!session->profiling) return true;
+  if (!device->wait(device, failure)) return false;
+  session->profile.seconds[i] += clock_now() - start;
+  return true;
+}
+
+static void count_run(Session *session, double seconds) {
+  SessionProfile *profile = &session->profile;
+  size_t i = profile->size_count;
+  while (i-- > 0 && memcmp(profile->sizes[i].symbols, session->symbols, sizeof session->symbols)) {
   }
-  session->runs++;
+  if (i >= profile->size_count) {
+    ProfiledSizes sizes = {.runs = 0};
+    memcpy(sizes.symbols, session->symbols, sizeof sizes.symbols);
+    i = profile->size_count;
+    ARENA_PUSH(session->profiling, profile->sizes, profile->size_count, profile->size_capacity, sizes);
+  }
+  profile->sizes[i].runs++;
+  profile->runs++;
+  profile->whole += seconds;
+}
+
+bool session_run(Session *session, Failure *failure) {
+  double start = session->profiling ? clock_now() : 0;
+  for (int i = 0; i < session->program->launch_count; i++)
+    if (!run_launch(session, i, failure)) return false;
+  if (session->profiling) count_run(session, clock_now() - start);
   return true;
 }
 
@@ -208,12 +229,12 @@ size_t session_result_bytes(const Session *session, const char *name) {
 const Program *session_program(const Session *session) { return session->program; }
 
 void session_profile(Session *session, bool on) {
-  free(session->seconds);
-  session->seconds = on ? calloc((size_t)session->program->launch_count + 1, sizeof *session->seconds) : NULL;
-  session->runs = 0;
+  arena_free(session->profiling);
+  session->profiling = on ? arena_new() : NULL;
+  session->profile = (SessionProfile){0};
+  if (on) session->profile.seconds = ARENA_ARRAY(session->profiling, double, session->program->launch_count);
 }
 
-const double *session_seconds(const Session *session, int64_t *runs) {
-  *runs = session->runs;
-  return session->seconds;
+const SessionProfile *session_profiled(const Session *session) {
+  return session->profiling ? &session->profile : NULL;
 }

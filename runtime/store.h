@@ -17,8 +17,8 @@ typedef struct StoreTensor {
   Packing packing;                            // of a parameter; NONE: it has memory
   struct StoreTensor *packed_values, *scales; // its parts; `scales` NULL: the format has none
   bool started;                               // has had its initial value
-  bool trained; // by any program seen so far
-  bool loaded;  // its value came from a file
+  bool trained;                               // by any program seen so far
+  bool loaded;                                // its value came from a file
 } StoreTensor;
 
 typedef struct TensorStore {
@@ -54,8 +54,19 @@ bool session_get(Session *session, const char *name, void *to, size_t bytes, Fai
 size_t session_result_bytes(const Session *session, const char *name); // 0: no such result
 const Program *session_program(const Session *session);
 
-// Time per launch of the last `session_run`s since `session_profile(session, true)`, seconds; NULL while off.
+// What the runs since `session_profile(session, true)` took.
+typedef struct ProfiledSizes {
+  int64_t symbols[SYMBOL_COUNT];
+  int64_t runs;
+} ProfiledSizes;
+typedef struct SessionProfile {
+  int64_t runs;
+  double whole;         // seconds of all runs, from their beginnings to their ends
+  double *seconds;      // per launch, of all runs; a buffer that must be zeros before belongs to it
+  ProfiledSizes *sizes; // that they ran with
+  size_t size_count, size_capacity;
+} SessionProfile;
 void session_profile(Session *session, bool on);
-const double *session_seconds(const Session *session, int64_t *runs);
+const SessionProfile *session_profiled(const Session *session); // NULL: off
 
 #endif

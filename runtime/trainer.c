@@ -251,8 +251,10 @@ static bool loop(Trainer *trainer, Failure *failure) {
   trainer->started = trainer->saved = trainer->shown = clock_now();
   while (trainer->progress.step < trainer->progress.total && !(stop && *stop)) {
     if (!run_step(trainer, failure)) return false;
-    if (trainer->progress.step == trainer->first_step + 1 && trainer->options->profile)
+    if (trainer->progress.step == trainer->first_step + 1 && trainer->options->profile) {
       session_profile(trainer->session, true); // the first step also touches fresh memory
+      if (trainer->apply) session_profile(trainer->apply, true);
+    }
     if (!tell(trainer, failure)) return false;
   }
   show(trainer, clock_now());
@@ -269,9 +271,9 @@ bool trainer_run(const TrainerOptions *options, TrainerResult *result, Failure *
   result->bad_pictures =
       trainer.loader ? loader_bad_pictures(trainer.loader, report_bad_picture, options->progress) : 0;
   result->session = trainer.session;
+  result->apply = trainer.apply;
   if (trainer.log && fclose(trainer.log) && good)
     good = fail(failure, "%s/log.jsonl can not be written", options->out);
-  session_close(trainer.apply);
   loader_close(trainer.loader);
   dataset_close(trainer.dataset);
   arena_free(trainer.arena);

@@ -34,7 +34,7 @@ typedef struct TrainerResult {
   Progress progress;
   bool stopped; // by the signal
   size_t bad_pictures;
-  Session *session; // still open, for its profile; the caller closes it
+  Session *session, *apply; // still open, for their profiles; the caller closes them
 } TrainerResult;
 
 bool trainer_run(const TrainerOptions *options, TrainerResult *result, Failure *failure);

@@ -60,7 +60,9 @@ vlm() { # STAGE OUT OPTION...
   shift 2
   good "vlm $stage" "$vlmc" train models/vlm.vlm $vision $lm --stage "$stage" --data "$data" -D "$stage.batch=8" -D "$stage.rate=1e-3" --out "$here/$out" "$@"
 }
-good "clip" "$vlmc" train models/clip.vlm $vision $text -D contrast.batch=8 -D contrast.rate=1e-3 --data "$data" --out "$here/clip" --epochs 8
+good "clip" "$vlmc" train models/clip.vlm $vision $text -D contrast.batch=8 -D contrast.rate=1e-3 --data "$data" --out "$here/clip" --epochs 8 --profile
+holds "clip --profile" out '^train, B=8 T=[0-9]+: mean of 39 runs, '
+holds "clip --profile" out '^a run .* 100.00%$'
 holds "clip" err '^tokenizer: [0-9]+ tokens, trained on '
 holds "clip" err 'contrast  step 40/40  loss [0-9.]+ '
 holds "clip" out 'done after step 40 of 40, loss '
@@ -133,11 +135,12 @@ holds "what it learned (chance is 50 %)" last '^accuracy (9[0-9]|100)\.'
 holds "eval tells kinds apart, and a guesser that sees no picture" out '^在哪里？ .*\(40/40\) .*guesser +50\.00 %'
 if [ "$(wc -l <"$here/answers.jsonl")" -eq 80 ]; then pass; else fail "--log has a line an answer"; fi
 if [ "$(head -c 4 "$here/sheet.png" | tail -c 3)" = PNG ]; then pass; else fail "--sheet is no PNG"; fi
-good "eval --limit" "$vlmc" eval $sft --data "$data" --limit 3 --quiet && holds "eval --limit" out '/3\)$'
+good "eval --limit" "$vlmc" eval $sft --data "$data" --limit 3 --quiet --profile && holds "eval --limit" out '/3\)$'
+for program in prefill decode; do holds "eval --profile" out "^$program, .*: mean of [0-9]+ runs?, [0-9.]+ ms each"; done
 printf '{"text": "bright on the left, dark on the right"}\n{"text": "left"}\n' >"$data/texts.jsonl"
 good "eval of texts" "$vlmc" eval models/gpt.vlm --weights "$here/gpt" --data "$data" --split texts && holds "eval of texts" out '^perplexity [0-9.]+ \([0-9]+ tokens, windows of 96\)$'
 printf 'bright on the left' >"$here/text"
-good "eval of a text" "$vlmc" eval models/gpt.vlm --weights "$here/gpt" --data "$here/text" --length 4 --weights-dtype bf16 && holds "eval of a text" out 'windows of 4\)$'
+good "eval of a text" "$vlmc" eval models/gpt.vlm --weights "$here/gpt" --data "$here/text" --length 4 --weights-dtype bf16 --profile && holds "eval of a text" out 'windows of 4\)$' && holds "its profile" out '^loss, '
 good "a model with pictures reads a text" "$vlmc" eval $sft --data "$here/text" && holds "a model with pictures reads a text" out '^perplexity '
 refuses 'shows answers to questions' eval models/gpt.vlm --weights "$here/gpt" --data "$here/text" --log "$here/log"
 : >"$here/nothing"

@@ -85,6 +85,17 @@ DotAxes kernel_dot_axes(const Kernel *kernel) {
   return out;
 }
 
+bool kernel_multiplies_bf16(const Kernel *kernel) {
+  if (kernel->anchor != ANCHOR_DOT) return false;
+  const Expr *dot = &kernel->exprs[kernel_dot_axes(kernel).dot];
+  for (int i = 0; i < 2; i++) {
+    const Expr *operand = &kernel->exprs[dot->in[i]];
+    if (operand->op == SCALAR_CAST) operand = &kernel->exprs[operand->in[0]];
+    if (operand->op != SCALAR_LOAD || kernel->buffers[operand->buffer].dtype != DTYPE_BF16) return false;
+  }
+  return true;
+}
+
 static double steps(const Kernel *kernel, uint32_t axes, const int64_t *symbols) {
   double product = 1;
   for (int i = 0; i < kernel->axis_count; i++)
@@ -135,10 +146,11 @@ static void touch(const Kernel *kernel, int buffer, const ExprId *index, const i
   touched[buffer] = fmin(size, touched[buffer] + accesses);
 }
 
-double kernel_bytes(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]) {
+void kernel_traffic(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT], double *read,
+                    double *written) {
   Arena *arena = arena_new();
   bool *reached = ARENA_ARRAY(arena, bool, kernel->expr_count);
-  double read[KERNEL_MAX_BUFFERS] = {0}, written[KERNEL_MAX_BUFFERS] = {0}, bytes = 0;
+  for (int i = 0; i < kernel->buffer_count; i++) read[i] = written[i] = 0;
   kernel_reachable(kernel, reached);
   for (ExprId id = 1; id < kernel->expr_count; id++)
     if (reached[id] && kernel->exprs[id].op == SCALAR_LOAD)
@@ -148,8 +160,16 @@ double kernel_bytes(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]) {
     if (kernel->stores[i].mode == STORE_ADD)
       touch(kernel, kernel->stores[i].buffer, kernel->stores[i].index, symbols, read);
   }
-  for (int i = 0; i < kernel->buffer_count; i++)
-    bytes += (read[i] + written[i]) * (double)dtype_bytes(kernel->buffers[i].dtype);
+  for (int i = 0; i < kernel->buffer_count; i++) {
+    read[i] *= (double)dtype_bytes(kernel->buffers[i].dtype);
+    written[i] *= (double)dtype_bytes(kernel->buffers[i].dtype);
+  }
   arena_free(arena);
+}
+
+double kernel_bytes(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]) {
+  double read[KERNEL_MAX_BUFFERS], written[KERNEL_MAX_BUFFERS], bytes = 0;
+  kernel_traffic(kernel, symbols, read, written);
+  for (int i = 0; i < kernel->buffer_count; i++) bytes += read[i] + written[i];
   return bytes;
 }

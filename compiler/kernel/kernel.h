@@ -218,6 +218,10 @@ const char *kernel_attention(const Kernel *kernel, Attention *attention); // NUL
 double kernel_flops(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT]); // mul + add = 2
 double kernel_bytes(const Kernel *kernel,
                     const int64_t symbols[SYMBOL_COUNT]); // each buffer's touched part once
+void kernel_traffic(const Kernel *kernel, const int64_t symbols[SYMBOL_COUNT],
+                    double *read, double *written); // likewise, of each buffer in bytes
+
+bool kernel_multiplies_bf16(const Kernel *kernel); // a contraction whose operands both lie in memory as bf16
 
 void kernel_reachable(const Kernel *kernel, bool *reached);      // by expr: is it needed by a store
 bool kernel_depends(const Kernel *kernel, ExprId id, ExprId on); // is `on` part of `id`, or the same

@@ -7,8 +7,7 @@
 #include "compiler/kernel/kernel.h"
 #include "runtime/base/clock.h"
 #include "runtime/device.h"
-#include "runtime/threads.h"
-#include "tests/bench/machine.h"
+#include "runtime/machine.h"
 #include "tests/bench/side.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 // The machine as a side of a comparison (side.h): a step is the work that a model's step needs at least, done by
 // loops that do nothing else. Input: `compute GFLOP THREADS` or `read MB THREADS`, THREADS 0 for all cores.
 #include "runtime/device.h"
-#include "tests/bench/machine.h"
+#include "runtime/machine.h"
 #include "tests/bench/side.h"
 
 #include <string.h>
@@ -27,7 +27,8 @@ int main(int count, char **words) {
   int threads = atoi(words[3]);
   Load load = {.threads = threads_open(threads > 0 ? threads : threads_available()), .gflop = amount};
   if (!load.threads) return side_absent("threads can not be had");
-  if (!reads && chains(1, false) == 0) return side_absent("the peak of this kind of processor is not known");
+  if (!reads && machine_compute(load.threads, 1e-6, false) == 0)
+    return side_absent("the peak of this kind of processor is not known");
   Failure failure = {0};
   Device *device = device_cpu(1, &failure);
   if (reads) {
