@@ -39,23 +39,61 @@ static size_t count_found(const WeightFile *file, const WeightMap *map, const Ma
   return found;
 }
 
+static const char *omit(const WeightMap *map, const char *name, Arena *arena) {
+  for (size_t i = 0; i < map->omitted_count; i++) {
+    const char *at = strstr(name, map->omitted[i]);
+    if (at) name = arena_print(arena, "%.*s%s", (int)(at - name), name, at + strlen(map->omitted[i]));
+  }
+  return name;
+}
+
+// The same block for files that leave out of names what it says they may.
+static const WeightMap *shortened(const WeightMap *map, Arena *arena) {
+  WeightMap *copy = ARENA_NEW(arena, WeightMap);
+  *copy = *map;
+  copy->rows = ARENA_ARRAY(arena, MapRow, map->row_count + 1);
+  copy->copies = ARENA_ARRAY(arena, MapCopy, map->copy_count + 1);
+  copy->loops = ARENA_ARRAY(arena, MapLoop, map->loop_count + 1);
+  copy->ignored = ARENA_ARRAY(arena, const char *, map->ignored_count + 1);
+  for (size_t i = 0; i < map->row_count; i++) {
+    copy->rows[i] = map->rows[i];
+    copy->rows[i].tensor = omit(map, map->rows[i].tensor, arena);
+  }
+  for (size_t i = 0; i < map->copy_count; i++) {
+    copy->copies[i] = map->copies[i];
+    copy->copies[i].tensor = omit(map, map->copies[i].tensor, arena);
+    copy->copies[i].of = omit(map, map->copies[i].of, arena);
+  }
+  for (size_t i = 0; i < map->loop_count; i++) {
+    copy->loops[i] = map->loops[i];
+    copy->loops[i].before = omit(map, map->loops[i].before, arena);
+  }
+  for (size_t i = 0; i < map->ignored_count; i++) copy->ignored[i] = omit(map, map->ignored[i], arena);
+  return copy;
+}
+
+static void try_map(const WeightFile *file, const WeightMap *map, Arena *arena, PublishedLayout *best) {
+  const char *prefixes[MAX_PREFIXES];
+  const MapRow **rows = map_sorted(map, true);
+  size_t count = find_prefixes(file, map, arena, prefixes);
+  for (size_t j = 0; j < count; j++) {
+    size_t found = count_found(file, map, rows, prefixes[j]);
+    // As many of a smaller block are a better fit.
+    bool better =
+        found > best->found || (found && found == best->found && map->row_count < best->map->row_count);
+    if (better) *best = (PublishedLayout){map, prefixes[j], found};
+  }
+  free(rows);
+}
+
 PublishedLayout published_match(const WeightFile *file, const WeightMaps *maps, const char *part,
                                 Arena *arena) {
   PublishedLayout best = {0};
   for (size_t i = 0; i < maps->count; i++) {
     const WeightMap *map = &maps->list[i];
-    const char *prefixes[MAX_PREFIXES];
     if ((part && strcmp(map->part, part)) || !map->row_count) continue;
-    const MapRow **rows = map_sorted(map, true);
-    size_t count = find_prefixes(file, map, arena, prefixes);
-    for (size_t j = 0; j < count; j++) {
-      size_t found = count_found(file, map, rows, prefixes[j]);
-      // As many of a smaller block are a better fit.
-      bool better =
-          found > best.found || (found && found == best.found && map->row_count < best.map->row_count);
-      if (better) best = (PublishedLayout){map, prefixes[j], found};
-    }
-    free(rows);
+    try_map(file, map, arena, &best);
+    if (map->omitted_count) try_map(file, shortened(map, arena), arena, &best);
   }
   return best;
 }

@@ -212,6 +212,40 @@ static void test_clip(void) {
   bench_close(&bench);
 }
 
+// A file whose names lack what the block says they may lack, with the layer and the norm that are not read.
+static void check_omitted(const char *model, const char *const *sizes, size_t count, const char *part,
+                          const char *block, const char *before) {
+  Bench bench;
+  Failure failure;
+  Text report = {0};
+  if (bench_open(&bench, model, sizes, count)) {
+    Published file = publish(&bench, find_map(&bench, part, block), "");
+    int64_t extents[] = {8};
+    const char *whole = write_file(&bench, "whole.safetensors", &file);
+    add(&bench, &file, "vision_model.post_layernorm.weight", 1, extents);
+    for (size_t i = 0; i < file.count; i++)
+      file.tensors[i].name =
+          arena_print(bench.arena, "%s%s", before, strstr(file.tensors[i].name, "vision_model.") + 13);
+    const char *path = write_file(&bench, "short.safetensors", &file),
+               *back = in_bench(&bench, "back.safetensors");
+    CHECK(load(&bench, path, part, NULL, &report, &failure), "%s\n%s", failure.message, text_string(&report));
+    CHECK(published_save(back, find_map(&bench, part, block), bench.store, &failure), "%s", failure.message);
+    CHECK(same_files(whole, back), "%s: written with what was left out", model);
+  }
+  text_free(&report);
+  bench_close(&bench);
+}
+
+static void test_omitted(void) {
+  static const char *const vit[] = {"image=12", "patch=4", "width=8", "depth=2", "heads=2", "feature=-2"};
+  static const char *const clip[] = {"vision.image=12", "vision.patch=4", "vision.width=8", "vision.depth=2",
+                                     "vision.heads=2",  "text.vocab=9",   "text.context=5", "text.width=8",
+                                     "text.depth=1",    "text.heads=2",   "shared=6"};
+  check_omitted("models/vit.vlm", vit, 6, "", "clip", "");
+  check_omitted("models/siglip.vlm", vit, 6, "", "siglip", "");
+  check_omitted("models/clip.vlm", clip, 11, "vision", "clip", "vision_tower.");
+}
+
 static void test_strict(void) {
   Bench bench;
   Failure failure;
@@ -646,6 +680,7 @@ int main(void) {
   test_copy();
   test_gpt2();
   test_clip();
+  test_omitted();
   test_strict();
   test_copies();
   test_settings();

@@ -321,16 +321,25 @@ static void read_mapping(const Place *place, const Ast *line) {
   text_free(&path);
 }
 
-static void read_ignore(const Place *place, const Ast *line) {
+// ignore "GLOB", ..: of names behind the prefix; omit "TEXT", ..: of any part of a name.
+static void read_setting(const Place *place, const Ast *line) {
   Elaborator *elaborator = place->block->elaborator;
   WeightMap *map = place->block->map;
-  if (strcmp(line->text, "ignore"))
-    error_at(elaborator->diagnostics, line->span, "`%s` is not a setting here; there is ignore", line->text);
-  else
-    for (size_t i = 0; i < line->count; i++) {
-      const char *glob = file_name(place, line->list[i], line->list[i]->text);
-      if (glob) ARENA_PUSH(elaborator->arena, map->ignored, map->ignored_count, map->ignored_capacity, glob);
-    }
+  bool ignore = !strcmp(line->text, "ignore");
+  Place bare = *place;
+  if (!ignore) bare.prefix = "";
+  if (!ignore && strcmp(line->text, "omit")) {
+    error_at(elaborator->diagnostics, line->span, "`%s` is not a setting here; there are ignore and omit",
+             line->text);
+    return;
+  }
+  for (size_t i = 0; i < line->count; i++) {
+    const char *text = file_name(&bare, line->list[i], line->list[i]->text);
+    if (text && ignore)
+      ARENA_PUSH(elaborator->arena, map->ignored, map->ignored_count, map->ignored_capacity, text);
+    else if (text && *text)
+      ARENA_PUSH(elaborator->arena, map->omitted, map->omitted_count, map->omitted_capacity, text);
+  }
 }
 
 // How much more the sum is when `name` is one more; false: not to be seen at once.
@@ -405,7 +414,7 @@ static void read_lines(const Place *place, const Ast *block) {
     }
     switch (line->kind) {
     case AST_MAPPING: line->a->kind == AST_STRING ? read_note(place, line) : read_mapping(place, line); break;
-    case AST_SETTING: read_ignore(place, line); break;
+    case AST_SETTING: read_setting(place, line); break;
     default: read_loop(place, line);
     }
   }

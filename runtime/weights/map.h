@@ -65,6 +65,8 @@ typedef struct WeightMap {
   size_t row_count, row_capacity;
   const char **ignored; // globs of tensors that mean nothing to the model
   size_t ignored_count, ignored_capacity;
+  const char **omitted; // what some files leave out of their names, "vision_model."
+  size_t omitted_count, omitted_capacity;
   MapCopy *copies;
   size_t copy_count, copy_capacity;
   MapLoop *loops;
