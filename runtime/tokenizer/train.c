@@ -5,7 +5,8 @@
 // true count is looked up when a candidate comes to the top, which then finds its place anew. What the pairs
 // of two merges spell may be the same token ("a" "bc", "ab" "c"): it is made once. A pair that such a token
 // forms again becomes another candidate, with the words of its own; if both are merged, the later one counts.
-// Hugging Face's trainer works in this way, down to the last detail, so that its files are ours.
+// Hugging Face's trainer works in this way, down to the last detail, so that its files are ours: of texts that it gets
+// whole (train_from_iterator), where pairs occur twice (min_frequency=2). Its train(FILES) cuts texts at line ends first.
 #include <stdlib.h>
 #include <string.h>
 
