@@ -179,8 +179,7 @@ static void remove_leftovers(const char *folder, const char *kept) {
   arena_free(arena);
 }
 
-bool checkpoint_save(const char *folder, const TensorStore *store, const Progress *progress,
-                     Failure *failure) {
+bool checkpoint_save(const char *folder, TensorStore *store, const Progress *progress, Failure *failure) {
   Arena *arena = arena_new();
   const char *model = in_folder(arena, folder, "model.safetensors");
   const char *name = arena_print(arena, "optimizer-%" PRId64 ".safetensors", progress->step);
@@ -192,7 +191,8 @@ bool checkpoint_save(const char *folder, const TensorStore *store, const Progres
       {"loss", arena_print(arena, "%a", progress->loss)},
       {"seconds", arena_print(arena, "%a", progress->seconds)},
   };
-  bool good = write_role(in_folder(arena, folder, name), store, ROLE_STATE, NULL, 0, failure) &&
+  bool good = store_start(store, failure) &&
+              write_role(in_folder(arena, folder, name), store, ROLE_STATE, NULL, 0, failure) &&
               write_role(model, store, ROLE_PARAM, metadata, sizeof metadata / sizeof *metadata, failure);
   if (good) remove_leftovers(folder, name);
   arena_free(arena);
@@ -234,7 +234,7 @@ static bool load_tensor(TensorStore *store, StoreTensor *tensor, const WeightFil
                         Text *misfits, Failure *failure) {
   const WeightTensor *found = weights_find(file, name);
   if (found && shape_fits(tensor, found)) {
-    tensor->loaded = true;
+    tensor->loaded = tensor->started = true;
     if (tensor->packing) return store_write(store, tensor, found->data, failure);
     return store->device->upload(store->device, tensor->memory, found->data, tensor->bytes, failure);
   }

@@ -38,7 +38,7 @@ typedef struct Progress {
   double seconds; // of training so far
 } Progress;
 
-bool checkpoint_save(const char *folder, const TensorStore *store, const Progress *progress,
+bool checkpoint_save(const char *folder, TensorStore *store, const Progress *progress,
                      Failure *failure);
 bool checkpoint_exists(const char *folder);
 

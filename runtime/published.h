@@ -35,12 +35,12 @@ bool published_load(const WeightFile *file, const PublishedLayout *layout, const
 bool published_allows(const PublishedOptions *options, const char *name); // to be missing
 
 // Writes the block's tensors, from a store that has all of their parameters, in f32, as safetensors.
-bool published_save(const char *path, const WeightMap *map, const TensorStore *store, Failure *failure);
+bool published_save(const char *path, const WeightMap *map, TensorStore *store, Failure *failure);
 // The same as GGUF, whose metadata gets what the block notes. Matrices are written in `matrices` (F32, F16,
 // BF16, Q8_0 or Q4_0), as llama.cpp has them: two axes, no table of positions; rows that are no whole number
 // of blocks in F16. The rest is F32. `report` (NULL: none) gets a line on how many tensors are in which
 // format.
 bool published_save_gguf(const char *path, const WeightMap *map, WeightFormat matrices,
-                         GgufMetadata *metadata, const TensorStore *store, Text *report, Failure *failure);
+                         GgufMetadata *metadata, TensorStore *store, Text *report, Failure *failure);
 
 #endif

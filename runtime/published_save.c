@@ -100,13 +100,13 @@ static bool put_tensors(const Save *save, void *writer, Put *put, bool *open, Fa
   return true;
 }
 
-bool published_save(const char *path, const WeightMap *map, const TensorStore *store, Failure *failure) {
+bool published_save(const char *path, const WeightMap *map, TensorStore *store, Failure *failure) {
   static const SafetensorsText metadata[] = {{"format", "pt"}}; // what the reference library asks for
   Arena *arena = arena_new();
   Save save = {.map = map, .store = store, .by_tensor = map_sorted(map, true)};
   SafetensorsWriter *writer = NULL;
   bool open = false;
-  bool good = list_tensors(&save, arena, failure) &&
+  bool good = store_start(store, failure) && list_tensors(&save, arena, failure) &&
               safetensors_create(path, save.tensors, save.count, metadata, 1, &writer, failure) &&
               put_tensors(&save, writer, put_safetensors, &open, failure) &&
               safetensors_finish(writer, failure);
@@ -181,10 +181,9 @@ static void note_file_type(GgufMetadata *metadata, WeightFormat matrices) {
 }
 
 bool published_save_gguf(const char *path, const WeightMap *map, WeightFormat matrices,
-                         GgufMetadata *metadata, const TensorStore *store, Text *report, Failure *failure) {
+                         GgufMetadata *metadata, TensorStore *store, Text *report, Failure *failure) {
   bool complete = false; // not a part that another block takes in
-  for (size_t i = 0; i < map->note_count; i++)
-    complete |= !strcmp(map->notes[i].key, "general.architecture");
+  for (size_t i = 0; i < map->note_count; i++) complete |= !strcmp(map->notes[i].key, "general.architecture");
   if (!complete)
     return fail(
         failure,
@@ -198,7 +197,7 @@ bool published_save_gguf(const char *path, const WeightMap *map, WeightFormat ma
   for (size_t i = 0; i < map->note_count; i++)
     if (strcmp(map->notes[i].key, file_type) != 0) add_note(metadata, &map->notes[i], arena);
   note_file_type(metadata, matrices);
-  bool good = list_tensors(&save, arena, failure);
+  bool good = store_start(store, failure) && list_tensors(&save, arena, failure);
   if (good) tensors = gguf_tensors(&save, matrices, arena);
   good = good && gguf_create(path, metadata, tensors, save.count, &writer, failure) &&
          put_tensors(&save, writer, put_gguf, &open, failure) && gguf_finish(writer, failure);

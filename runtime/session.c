@@ -38,8 +38,7 @@ static bool resize_own(Session *session, int i, Failure *failure) {
   return session->memory[i] != NULL;
 }
 
-// Scalars, which have no run-time size, can be set from the start. Initial values come once all are bound:
-// those of a packed parameter go into its parts.
+// Scalars, which have no run-time size, can be set from the start.
 static bool bind_buffers(Session *session, Failure *failure) {
   const Program *program = session->program;
   for (int i = 0; i < program->buffer_count; i++) {
@@ -50,8 +49,7 @@ static bool bind_buffers(Session *session, Failure *failure) {
     if (!session->bound[i]) return false;
   }
   for (int i = 0; i < program->buffer_count; i++)
-    if (session->bound[i] && !store_start(session->store, session->bound[i], &program->buffers[i], failure))
-      return false;
+    if (session->bound[i]) store_join(session->store, session->bound[i]);
   return true;
 }
 
@@ -202,6 +200,7 @@ static void count_run(Session *session, double seconds) {
 }
 
 bool session_run(Session *session, Failure *failure) {
+  if (!store_start(session->store, failure)) return false;
   double start = session->profiling ? clock_now() : 0;
   for (int i = 0; i < session->program->launch_count; i++)
     if (!run_launch(session, i, failure)) return false;

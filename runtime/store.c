@@ -56,6 +56,7 @@ static bool write_parts(TensorStore *store, StoreTensor *tensor, const float *va
 
 bool store_write(TensorStore *store, StoreTensor *tensor, const float *values, Failure *failure) {
   Device *device = store->device;
+  tensor->started = true;
   if (tensor->packing) return write_parts(store, tensor, values, failure);
   if (tensor->dtype == DTYPE_F32)
     return device->upload(device, tensor->memory, values, tensor->bytes, failure);
@@ -96,18 +97,28 @@ static void fill_normal(float *values, int64_t count, double spread, uint64_t se
   }
 }
 
-static bool set_initial(TensorStore *store, StoreTensor *tensor, const Buffer *buffer, Failure *failure) {
-  if (!buffer->initial_normal && buffer->initial_value == 0 && !tensor->packing)
+static bool set_initial(TensorStore *store, StoreTensor *tensor, Failure *failure) {
+  if (!tensor->initial_normal && tensor->initial_value == 0 && !tensor->packing)
     return true; // memory starts as zeros
   int64_t elements = store_elements(tensor);
   float *values = malloc((size_t)elements * sizeof *values + 1);
   if (!values) return fail(failure, "out of memory for the initial values of `%s`", tensor->name);
-  for (int64_t i = 0; i < elements; i++) values[i] = (float)buffer->initial_value;
-  if (buffer->initial_normal)
-    fill_normal(values, elements, buffer->initial_spread, store->seed ^ hash_name(tensor->name));
+  for (int64_t i = 0; i < elements; i++) values[i] = (float)tensor->initial_value;
+  if (tensor->initial_normal)
+    fill_normal(values, elements, tensor->initial_spread, store->seed ^ hash_name(tensor->name));
   bool good = store_write(store, tensor, values, failure);
   free(values);
   return good;
+}
+
+bool store_start(TensorStore *store, Failure *failure) {
+  for (size_t i = 0; i < store->count; i++) {
+    StoreTensor *tensor = store->list[i];
+    if (tensor->started) continue;
+    if (tensor->role == ROLE_PARAM && !set_initial(store, tensor, failure)) return false;
+    tensor->started = true;
+  }
+  return true;
 }
 
 // ---- binding ------------------------------------------------------------------------------------
@@ -140,6 +151,9 @@ StoreTensor *store_bind(TensorStore *store, const Buffer *buffer, Failure *failu
                           .dtype = buffer->dtype,
                           .rank = buffer->rank,
                           .packing = buffer->packing,
+                          .initial_normal = buffer->initial_normal,
+                          .initial_value = buffer->initial_value,
+                          .initial_spread = buffer->initial_spread,
                           .trained = buffer->trained};
   for (int i = 0; i < buffer->rank; i++)
     if (extent_is_constant(buffer->extents[i])) tensor->extents[i] = buffer->extents[i].offset;
@@ -158,14 +172,10 @@ static StoreTensor *find_part(const TensorStore *store, const char *what, const 
   return store_find(store, name);
 }
 
-bool store_start(TensorStore *store, StoreTensor *tensor, const Buffer *buffer, Failure *failure) {
-  if (tensor->started) return true;
-  if (tensor->packing) {
-    tensor->packed_values = find_part(store, "values", tensor);
-    tensor->scales = find_part(store, "scales", tensor);
-  }
-  bool initial = tensor->role == ROLE_PARAM && buffer_is_fixed(buffer);
-  return tensor->started = !initial || set_initial(store, tensor, buffer, failure);
+void store_join(TensorStore *store, StoreTensor *tensor) {
+  if (!tensor->packing || tensor->packed_values) return;
+  tensor->packed_values = find_part(store, "values", tensor);
+  tensor->scales = find_part(store, "scales", tensor);
 }
 
 // States with run-time extents (key/value caches) grow to the sizes asked for; growing loses their values.

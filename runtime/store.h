@@ -16,9 +16,11 @@ typedef struct StoreTensor {
   size_t bytes;
   Packing packing;                            // of a parameter; NONE: it has memory
   struct StoreTensor *packed_values, *scales; // its parts; `scales` NULL: the format has none
-  bool started;                               // has had its initial value
-  bool trained;                               // by any program seen so far
-  bool loaded;                                // its value came from a file
+  bool initial_normal;                        // of a parameter: how it starts
+  double initial_value, initial_spread;
+  bool started; // has a value: from a file, or its initial one
+  bool trained; // by any program seen so far
+  bool loaded;  // its value came from a file
 } StoreTensor;
 
 typedef struct TensorStore {
@@ -37,9 +39,12 @@ int64_t store_elements(const StoreTensor *tensor);
 // blocks can not hold what is no finite number.
 bool store_write(TensorStore *store, StoreTensor *tensor, const float *values, Failure *failure);
 
+// Gives every parameter that has no value yet its initial one. A session does so before it runs: what a checkpoint
+// brings is so never computed. Whoever looks at tensors that no session ran on calls it first.
+bool store_start(TensorStore *store, Failure *failure);
+
 typedef struct Session Session;
-// Binds: parameters and states that the store does not hold yet are added to it and get their initial values.
-// Fails where a name is there with another shape, or where the device has too little memory.
+// Binds: parameters and states that the store does not hold yet are added to it. Fails where a name is there with another shape, or where the device has too little memory.
 Session *session_open(const Program *program, TensorStore *store, Failure *failure);
 void session_close(Session *session);
 // Sets the run-time sizes, plans and allocates the arena for them. Data and results keep no values over it.

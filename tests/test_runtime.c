@@ -143,6 +143,26 @@ static void run_once(Session *session, int64_t batch, float *result) {
   CHECK(good, "%s", failure.message);
 }
 
+// What a checkpoint brings is not computed, and not replaced later; what it does not bring starts as ever.
+static void test_lazy(const Program *program, const char *folder, const float *saved, const float *initial) {
+  Failure failure = {0};
+  Device *device = device_cpu(1, &failure);
+  TensorStore *loaded = store_open(device, 42), *fresh = store_open(device, 42);
+  Session *session = session_open(program, loaded, &failure), *other = session_open(program, fresh, &failure);
+  float result[35];
+  CHECK(session && other && checkpoint_load(folder, "", "", loaded, NULL, &failure), "%s", failure.message);
+  CHECK(store_start(loaded, &failure), "%s", failure.message);
+  CHECK(!memcmp(store_find(loaded, "part.weight")->memory, saved, 5 * sizeof *saved),
+        "the checkpoint's values stay");
+  run_once(session, 7, result);
+  CHECK(result[1] == -2 * saved[1], "and are those that run: %g", result[1]);
+  run_once(other, 7, result);
+  CHECK(result[1] == -2 * initial[1], "a run starts what nobody gave: %g", result[1]);
+  session_close(session), session_close(other);
+  store_close(loaded), store_close(fresh);
+  device->close(device);
+}
+
 static void test_session(const Program *program, const char *folder) {
   Failure failure = {0};
   Device *device = device_cpu(2, &failure);
@@ -152,6 +172,9 @@ static void test_session(const Program *program, const char *folder) {
   CHECK(session, "%s", failure.message);
   float before[5], result[35];
   StoreTensor *weight = store_find(store, "part.weight"), *state = store_find(store, "first:part.weight");
+  CHECK(!weight->started && !memcmp(weight->memory, (float[5]){0}, sizeof before),
+        "no value before it is needed");
+  CHECK(store_start(store, &failure) && weight->started, "%s", failure.message);
   memcpy(before, weight->memory, sizeof before);
   run_once(session, 7, result);
   int wrong = 0;
@@ -168,8 +191,10 @@ static void test_session(const Program *program, const char *folder) {
   progress.step = 4;
   CHECK(checkpoint_save(folder, store, &progress, &failure), "%s", failure.message);
   Session *twin = session_open(program, other, &failure);
+  CHECK(store_start(other, &failure), "%s", failure.message);
   CHECK(!memcmp(store_find(other, "part.weight")->memory, before, sizeof before), "equal seeds start equal");
   session_close(session_open(program, third, &failure));
+  CHECK(store_start(third, &failure), "%s", failure.message);
   CHECK(memcmp(store_find(third, "part.weight")->memory, before, sizeof before), "other seeds start other");
   CHECK(checkpoint_resume(folder, other, &read, &failure), "%s", failure.message);
   CHECK(!memcmp(&read, &progress, sizeof read), "progress comes back");
@@ -180,8 +205,9 @@ static void test_session(const Program *program, const char *folder) {
   CHECK(!checkpoint_load(folder, "nowhere", "part", third, NULL, &failure) &&
             strstr(failure.message, "nowhere.weight"),
         "%s", failure.message);
-  CHECK(!checkpoint_load(folder, "", "nowhere", third, NULL, &failure) && strstr(failure.message, "nowhere"), "%s",
-        failure.message);
+  CHECK(!checkpoint_load(folder, "", "nowhere", third, NULL, &failure) && strstr(failure.message, "nowhere"),
+        "%s", failure.message);
+  test_lazy(program, folder, weight->memory, before);
   char old[300];
   snprintf(old, sizeof old, "%s/optimizer-3.safetensors", folder);
   CHECK(!file_exists(old), "the older optimizer file is gone");

@@ -419,6 +419,7 @@ static bool open_model(Running *running, const char *target, Packing packing, ui
   const Program *program = running->compiler ? compiler_program(running->compiler, PROGRAM_FORWARD) : NULL;
   if (running->device) running->store = store_open(running->device, seed);
   if (program && running->store) running->session = session_open(program, running->store, &failure);
+  if (running->session) CHECK(store_start(running->store, &failure), "%s", failure.message);
   CHECK(running->session, "%s: %s%s%s", target, text_string(&errors),
         running->compiler ? compiler_errors(running->compiler) : "", failure.message);
   text_free(&errors);
