@@ -1,6 +1,6 @@
 # Which rows `make bench-peers` has, and what they are to reach; sourced by peers.sh, which says what the words mean.
-# FLOPs and bytes of the machine's rows are what the model needs at least, whatever our programs do: 2 per multiply-add,
-# causal attention by half, a training step three times its forward part; each weight is read once per token.
+# FLOPs of the machine's rows are what the model needs at least, whatever our programs do: 2 per multiply-add, causal
+# attention by half, a training step three times its forward part. Of bytes, each weight is read once per token.
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vlmc python=${PEERS_PYTHON:-}
 [ -n "$python" ] || python=$cache/peers/bin/python
@@ -76,10 +76,10 @@ for stage in pretrain sft; do
   measure
 done
 
-# generation FAMILY MODEL FILE PRESET MILLION-WEIGHTS
+# generation FAMILY MODEL FILE PRESET MB-OF-POSITIONS
 generation() {
   for format in f32 bf16 q8_0 q4_0; do
-    case $format in f32) bits=32 reach=1.50 ;; bf16) bits=16 reach=2.00 ;; q8_0) bits=8.5 reach=2.00 ;; q4_0) bits=4.5 reach=1.00 ;; esac
+    case $format in f32) reach=1.50 ;; q4_0) reach=1.00 ;; *) reach=2.00 ;; esac
     for threads in 1 2; do
       model="models/$3.vlm --preset $4 --weights-dtype $format --threads $threads --batch 1"
       [ $threads = 1 ] && on="1 thread" || on="$threads threads"
@@ -88,7 +88,7 @@ generation() {
       if [ "$1" = decode ]; then
         ours ours $model --program decode --length 1
         llama decode "$4" $format $threads
-        machine read "$(awk "BEGIN {print $5 * $bits / 8}")" $threads
+        side machine machine "" sh "$peers/read.sh" $threads "$5" $model --program decode
         row "$2 decode, $format, $on" ours llama 1.00
         row "$2 decode, $format, $on" ours machine 0.90
       else
@@ -101,8 +101,8 @@ generation() {
   done
 }
 for kind in decode prefill; do
-  generation $kind "GPT-2 124M" gpt small 123.65
-  generation $kind SmolLM2-135M llama smollm2_135m 134.48
+  generation $kind "GPT-2 124M" gpt small 3.1
+  generation $kind SmolLM2-135M llama smollm2_135m 0
 done
 
 family first
