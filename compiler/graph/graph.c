@@ -109,18 +109,26 @@ bool attributes_equal(const Node *a, const Node *b) {
 
 // ---- graphs -------------------------------------------------------------------------------------
 
-Graph *graph_new(Arena *arena, const char *name) {
+static Graph *new_graph(Arena *arena, const char *name, size_t capacity, size_t origin_capacity) {
   Graph *graph = ARENA_NEW(arena, Graph);
   graph->arena = arena;
   graph->name = arena_copy(arena, name, strlen(name));
+  graph->nodes = ARENA_ARRAY(arena, Node, capacity);
+  graph->capacity = capacity;
+  graph->origins = ARENA_ARRAY(arena, Origin, origin_capacity);
+  graph->origin_capacity = origin_capacity;
   ARENA_PUSH(arena, graph->nodes, graph->count, graph->capacity, (Node){0});
   ARENA_PUSH(arena, graph->origins, graph->origin_count, graph->origin_capacity,
              ((Origin){.path = "", .function = ""}));
   return graph;
 }
 
+Graph *graph_new(Arena *arena, const char *name) { return new_graph(arena, name, 8, 8); }
+
+// With room for as much as the old one has: most passes leave about that, and growing would touch it twice.
 Graph *graph_new_like(const Graph *graph) {
-  Graph *copy = graph_new(graph->arena, graph->name);
+  Graph *copy =
+      new_graph(graph->arena, graph->name, graph->count + graph->count / 8 + 8, graph->origin_count + 8);
   copy->streams = graph->streams;
   for (size_t i = 1; i < graph->origin_count; i++)
     ARENA_PUSH(copy->arena, copy->origins, copy->origin_count, copy->origin_capacity, graph->origins[i]);
