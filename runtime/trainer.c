@@ -125,7 +125,9 @@ static bool open_run(Trainer *trainer, Failure *failure) {
   const char *path = arena_print(trainer->arena, "%s/log.jsonl", options->out);
   if (options->resume && !cut_log(path, trainer->progress.step, failure)) return false;
   trainer->log = fopen(path, options->resume ? "a" : "w");
-  return trainer->log || fail(failure, "%s can not be written", path);
+  if (!trainer->log) return fail(failure, "%s can not be written", path);
+  setvbuf(trainer->log, NULL, _IOLBF, 0); // a run can be followed by its log
+  return true;
 }
 
 // ---- one step -----------------------------------------------------------------------------------
