@@ -96,10 +96,14 @@ typedef struct Reading {
   int64_t count, repeats; // of Wides per task, a multiple of 8; how often a task reads them
 } Reading;
 
-#define READ_LOOP(name)                                                                                      \
+// What is beyond the caches has to be asked for early: the hardware, left to itself, reads a quarter less on one core.
+enum { READ_AHEAD = 128 }; // Wides
+
+#define READ_LOOP(name, ahead)                                                                               \
   static long name(const Wide *from, int64_t count) {                                                        \
     Wide a = {0}, b = {0}, c = {0}, d = {0};                                                                 \
     for (int64_t i = 0; i < count; i += 8) {                                                                 \
+      for (int k = 0; ahead && k < 8; k++) __builtin_prefetch(from + i + k + READ_AHEAD);                    \
       a ^= from[i], b ^= from[i + 1], c ^= from[i + 2], d ^= from[i + 3];                                    \
       a ^= from[i + 4], b ^= from[i + 5], c ^= from[i + 6], d ^= from[i + 7];                                \
     }                                                                                                        \
@@ -107,17 +111,20 @@ typedef struct Reading {
     return a[0] ^ a[1] ^ a[2] ^ a[3] ^ a[4] ^ a[5] ^ a[6] ^ a[7];                                            \
   }
 #if defined(__x86_64__)
-__attribute__((target("avx512f"))) READ_LOOP(read_512);
-__attribute__((target("avx2"))) READ_LOOP(read_256);
+__attribute__((target("avx512f"))) READ_LOOP(read_512, false);
+__attribute__((target("avx512f"))) READ_LOOP(read_512_ahead, true);
+__attribute__((target("avx2"))) READ_LOOP(read_256, false);
+__attribute__((target("avx2"))) READ_LOOP(read_256_ahead, true);
 #endif
-READ_LOOP(read_plain);
+READ_LOOP(read_plain, false);
+READ_LOOP(read_plain_ahead, true);
 
-static long read_once(const Wide *from, int64_t count) {
+static long read_once(const Wide *from, int64_t count, bool ahead) {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return read_512(from, count);
-  if (__builtin_cpu_supports("avx2")) return read_256(from, count);
+  if (__builtin_cpu_supports("avx512f")) return (ahead ? read_512_ahead : read_512)(from, count);
+  if (__builtin_cpu_supports("avx2")) return (ahead ? read_256_ahead : read_256)(from, count);
 #endif
-  return read_plain(from, count);
+  return (ahead ? read_plain_ahead : read_plain)(from, count);
 }
 
 static void read_task(void *context, int worker, int64_t begin, int64_t end) {
@@ -125,7 +132,7 @@ static void read_task(void *context, int worker, int64_t begin, int64_t end) {
   (void)worker;
   for (; begin < end; begin++)
     for (int64_t r = 0; r < reading->repeats; r++) {
-      long sum = read_once(reading->memory + begin * reading->count, reading->count);
+      long sum = read_once(reading->memory + begin * reading->count, reading->count, reading->repeats == 1);
       __asm__ volatile("" ::"r"(sum) : "memory");
     }
 }
