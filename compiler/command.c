@@ -147,7 +147,9 @@ static bool find_checkpoints(Job *job) {
   return good;
 }
 
-static bool wants_hoisting(const Options *options) {
+// Training is parted where features can be kept: there is a folder, and room in it.
+static bool wants_hoisting(const Options *options, const char *cache) {
+  if (options->command == COMMAND_TRAIN) return cache && options->cache_size > 0;
   bool program = options->program && !strcmp(options->program, program_names[PROGRAM_FEATURES]);
   return program || (options->explain && !strcmp(options->explain, "features"));
 }
@@ -168,7 +170,7 @@ bool job_open(Job *job, const Options *options) {
                                   .stage = options->stage,
                                   .target = options->target,
                                   .unfused = options->unfused,
-                                  .hoist = wants_hoisting(options),
+                                  .hoist = wants_hoisting(options, cache_folder(job->arena, options->cache)),
                                   .threads = options->threads,
                                   .cache = cache_folder(job->arena, options->cache),
                                   .batch = options->batch,

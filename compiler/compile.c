@@ -274,14 +274,17 @@ bool unit_hoist(Unit *unit) {
   Compiler *compiler = unit->compiler;
   const Preprocess *preprocess = compiler->model ? model_preprocess(compiler->model) : NULL;
   if (!compiler->options.hoist) return true;
-  if (preprocess && (preprocess->shift || preprocess->mirror)) {
+  Graph *rest = hoist(unit->graph, LEAST_WORK, &unit->frozen, &unit->hoisted);
+  unit->altered = unit->frozen && preprocess && (preprocess->shift || preprocess->mirror);
+  if (unit->altered) {
     text_print(&unit->hoisted,
-               "no features are kept: each time a picture is shown it is altered at random (%s)\n",
-               preprocess->mirror ? "`mirror`" : "`shift`");
+               "no features are kept: each time a picture is shown it is altered at random (`%s`)\n",
+               preprocess->mirror ? "mirror" : "shift");
+    unit->frozen = NULL;
     return true;
   }
-  unit->graph = hoist(unit->graph, LEAST_WORK, &unit->frozen, &unit->hoisted);
-  return unit->graph != NULL;
+  unit->graph = rest;
+  return rest != NULL;
 }
 
 bool unit_elaborate(Unit *unit) {

@@ -75,6 +75,7 @@ typedef struct Unit {
   Graph *before_backward; // as elaborated and simplified, for --emit=graph
   Graph *frozen;          // TRAIN: what was hoisted out of it; NULL: nothing
   Text hoisted;           // TRAIN: what that is, or why it is nothing; empty where it was not asked for
+  bool altered;           // TRAIN: nothing, since pictures are altered at random
   Fusion *fusion;
   Lowered lowered; // kernels and program
   const Emitter *emitter;

@@ -1,6 +1,7 @@
 // Reading the command line by one table.
 #include "compiler/options.h"
 
+#include "runtime/feature_code.h"
 #include "runtime/files.h"
 #include "runtime/tokenizer/tokenizer.h"
 
@@ -10,7 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum FlagKind { FLAG_SET, FLAG_TEXT, FLAG_WHOLE, FLAG_REAL, FLAG_LIST } FlagKind;
+typedef enum FlagKind {
+  FLAG_SET,
+  FLAG_TEXT,
+  FLAG_WHOLE,
+  FLAG_REAL,
+  FLAG_LIST,
+  FLAG_BYTES,
+  FLAG_CODE
+} FlagKind;
 
 enum {
   C = 1 << COMMAND_COMPILE,
@@ -71,7 +80,11 @@ static const Flag flags[] = {
     {"list-passes", 0, C, FLAG_SET, AT(list_passes), 0, 0, 0, NULL, "the pipeline, in order"},
     {"list-ops", 0, C, FLAG_SET, AT(list_ops), 0, 0, 0, NULL, "operations of the graph, with their meaning"},
     {"cache-dir", 0, C | RUN, FLAG_TEXT, AT(cache), 0, 0, 0, "DIR",
-     "compiled code (default: $XDG_CACHE_HOME/vlmc; none: off)"},
+     "compiled code and features (default: $XDG_CACHE_HOME/vlmc; none: off)"},
+    {"cache-size", 0, T, FLAG_BYTES, AT(cache_size), 0, 0, 0, "SIZE",
+     "most that features of frozen parts take there, as in 500M (default: 8G; 0: none are kept)"},
+    {"cache-dtype", 0, T, FLAG_CODE, AT(cache_dtype), 0, 0, 0, "TYPE",
+     "f32 (default), f16 or int8: how features are kept"},
     {"data", 'd', T | E | K, FLAG_TEXT, AT(data), 0, 0, 0, "DIR",
      "folder of the data set's .jsonl files; for eval also a text's file"},
     {"split", 0, E, FLAG_TEXT, AT(split), 0, 0, 0, "NAME", "file DIR/NAME.jsonl (default: test)"},
@@ -150,12 +163,37 @@ static bool read_number(const Flag *flag, const char *text, double *number, Fail
               flag->kind == FLAG_WHOLE ? " whole" : "", flag->least, flag->most, text);
 }
 
+// 500M, 1.5G, 8 GiB, 1000000: units are powers of 1024, whatever stands behind their letter.
+static bool read_bytes(const Flag *flag, const char *text, int64_t *bytes, Failure *failure) {
+  static const char units[] = "KMGT", *const endings[] = {"", "B", "iB"};
+  char *end;
+  errno = 0;
+  double number = strtod(text, &end);
+  bool good = end != text && !errno && number >= 0;
+  end += strspn(end, " ");
+  const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
+  for (const char *at = units; unit && at <= unit; at++) number *= 1024;
+  bool ended = !strcmp(end, "B");
+  for (int i = 0; i < 3; i++) ended |= !strcmp(end + (unit != NULL), endings[i]) && (unit || !i);
+  *bytes = good && ended && number < 9e18 ? (int64_t)number : 0;
+  return (good && ended && number < 9e18) ||
+         fail(failure, "--%s takes a number of bytes, as in 500M or 8G, found `%.80s`", flag->name, text);
+}
+
+static bool read_code(const Flag *flag, const char *text, int *code, Failure *failure) {
+  for (*code = 0; *code < FEATURE_CODE_COUNT; ++*code)
+    if (!strcmp(text, feature_code_names[*code])) return true;
+  return fail(failure, "--%s is f32, f16 or int8, found `%.80s`", flag->name, text);
+}
+
 static bool set_flag(const Flag *flag, const char *value, Options *options, Failure *failure) {
   char *base = (char *)options;
   double number;
   switch (flag->kind) {
   case FLAG_SET: *(bool *)(base + flag->field) = true; return true;
   case FLAG_TEXT: *(const char **)(base + flag->field) = value; return true;
+  case FLAG_BYTES: return read_bytes(flag, value, (int64_t *)(base + flag->field), failure);
+  case FLAG_CODE: return read_code(flag, value, (int *)(base + flag->field), failure);
   case FLAG_REAL: return read_number(flag, value, (double *)(base + flag->field), failure);
   case FLAG_WHOLE:
     if (!read_number(flag, value, &number, failure)) return false;
@@ -241,7 +279,12 @@ static bool check_command(int count, char **words, Failure *failure) {
 }
 
 bool options_read(int count, char **words, Options *options, Failure *failure) {
-  *options = (Options){.target = "cpu", .split = "test", .max_tokens = 128, .top_p = 1, .save_every = 60};
+  *options = (Options){.target = "cpu",
+                       .split = "test",
+                       .max_tokens = 128,
+                       .top_p = 1,
+                       .save_every = 60,
+                       .cache_size = (int64_t)8 << 30};
   int at = 1;
   if (!check_command(count, words, failure)) return false;
   for (int i = 1; count > 1 && i < COMMAND_COUNT; i++)

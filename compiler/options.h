@@ -36,7 +36,8 @@ typedef struct Options {
   int define_count;
   const char *emit, *output, *stop_after, *dump_after, *explain, *kernel, *cache;
   bool time_passes, unfused;
-  int64_t batch, length;
+  int cache_dtype;                   // FeatureCode
+  int64_t batch, length, cache_size; // cache_size: bytes
   // running
   const char *data, *out, *weights, *split, *tokenizer, *sheet, *log, *as, *format, *weights_dtype;
   const char *from[OPTIONS_MAX_LIST];

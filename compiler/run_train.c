@@ -52,12 +52,41 @@ static void print_result(Job *job, const TrainerResult *result) {
   if (job->options->profile) {
     job_profile(job, PROGRAM_TRAIN, result->session);
     job_profile(job, PROGRAM_APPLY, result->apply);
+    if (result->features) job_profile(job, PROGRAM_FEATURES, features_session(result->features));
   }
   if (result->bad_pictures) printf("%zu pictures could not be read and were skipped\n", result->bad_pictures);
   printf("%s: %s after step %" PRId64 " of %" PRId64 ", loss %.4f, %.1f s, in %s\n", job->options->model,
          result->stopped ? "stopped" : "done", result->progress.step, result->progress.total,
          result->progress.loss, result->progress.seconds, job->options->out);
   if (result->stopped) printf("the same command with --resume goes on\n");
+}
+
+// The frozen part of the step, where it was hoisted: its text tells one model's features from another's.
+static bool find_features(Job *job, const Unit *unit, FeatureOptions *features) {
+  const Options *options = job->options;
+  if (unit->altered && !options->quiet)
+    fprintf(stderr, "features: none are kept, each time a picture is shown it is altered at random\n");
+  if (!unit->frozen) return true;
+  Text meaning = {0};
+  graph_print(unit->frozen, &meaning);
+  *features = (FeatureOptions){.program = compiler_program(job->compiler, PROGRAM_FEATURES),
+                               .meaning = arena_copy(job->arena, text_string(&meaning), meaning.length),
+                               .folder = arena_print(job->arena, "%s/features", job->compile.cache),
+                               .limit = options->cache_size,
+                               .code = (FeatureCode)options->cache_dtype};
+  text_free(&meaning);
+  return features->program || job_report(job);
+}
+
+// Parameters of all programs come into the store, with their initial values, and then those of --from.
+static bool load_parameters(Job *job, const TrainerOptions *trainer) {
+  const Program *frozen = trainer->features ? trainer->features->program : NULL;
+  Session *first = frozen ? session_open(frozen, job->store, &job->failure) : NULL;
+  Session *step = !frozen || first ? session_open(trainer->program, job->store, &job->failure) : NULL;
+  bool good = step && (trainer->resume || job_load_from(job));
+  session_close(step);
+  session_close(first);
+  return good;
 }
 
 static bool train(Job *job, volatile sig_atomic_t *stop) {
@@ -73,6 +102,8 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
   const Program *apply =
       stage->accumulate > 1 && unit ? compiler_program(job->compiler, PROGRAM_APPLY) : NULL;
   if (!unit || !unit->compiled || (stage->accumulate > 1 && !apply)) return job_report(job);
+  FeatureOptions features = {0};
+  if (!find_features(job, unit, &features)) return false;
   // What --data and --from name is looked at first: a wrong path leaves no folder behind.
   const char *rows = dataset_find(job->arena, options->data, stage->data);
   if (!file_exists(rows))
@@ -83,6 +114,7 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
   TrainerResult result = {0};
   TrainerOptions trainer = {.program = &unit->lowered.program,
                             .apply = apply,
+                            .features = features.program ? &features : NULL,
                             .store = job->store,
                             .stage = stage,
                             .preprocess = preprocess,
@@ -99,9 +131,7 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
                             .progress = options->quiet ? NULL : stderr,
                             .stop = stop,
                             .profile = options->profile};
-  Session *binding = session_open(trainer.program, job->store, &job->failure);
-  bool good = binding && (options->resume || job_load_from(job));
-  session_close(binding);
+  bool good = load_parameters(job, &trainer);
   const char *tokenizer = arena_print(job->arena, "%s/tokenizer.json", options->out);
   if (good && job->tokenizer && !options->resume)
     good = tokenizer_save(job->tokenizer, tokenizer, &job->failure);
@@ -109,6 +139,7 @@ static bool train(Job *job, volatile sig_atomic_t *stop) {
   if (good) print_result(job, &result);
   session_close(result.session);
   session_close(result.apply);
+  features_close(result.features);
   return good;
 }
 

@@ -42,7 +42,8 @@ static bool find_input(const Buffer *buffer, Feed *feed, Failure *failure) {
 bool feed_find(const Program *program, Feed *feed, Failure *failure) {
   *feed = (Feed){0};
   for (int i = 0; i < program->buffer_count; i++)
-    if (program->buffers[i].role == ROLE_DATA && !find_input(&program->buffers[i], feed, failure))
+    if (program->buffers[i].role == ROLE_DATA && strncmp(program->buffers[i].name, "feature:", 8) &&
+        !find_input(&program->buffers[i], feed, failure))
       return false;
   return true;
 }

@@ -14,7 +14,7 @@ typedef struct Feed {
   int picture_count;                  // N; 1 where the input has no such axis; 0: no pictures
 } Feed;
 
-// Fails on two inputs of one kind and on an input that is none of them.
+// Inputs "feature:<n>" are left to features.h. Fails on two inputs of one kind and on an input that is none of them.
 bool feed_find(const Program *program, Feed *feed, Failure *failure);
 // Sets the scalars "token:<special>" that the program asks for; fails where the tokenizer has no such token.
 bool feed_tokens(Session *session, const Tokenizer *tokenizer, Failure *failure);

@@ -6,30 +6,6 @@
 
 #include "runtime/loader_parts.h"
 
-typedef enum SlotState { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } SlotState;
-
-typedef struct Slot {
-  Batch batch; // first, so that a Batch's address is its slot's
-  SlotState state;
-} Slot;
-
-struct Loader {
-  LoaderOptions options;
-  Arena *arena;
-  Samples samples;
-  PictureCache *pictures;  // NULL without a preprocess
-  size_t picture_elements; // of one picture
-  Slot *slots;
-  int slot_count;
-  pthread_t *threads;
-  int thread_count;     // started
-  pthread_mutex_t lock; // over slots' states and all that follows
-  pthread_cond_t changed;
-  uint64_t next_filled, next_taken, end; // steps
-  bool stopping, failed;
-  Failure failure;
-};
-
 size_t loader_samples(const Loader *loader) { return loader->samples.count; }
 size_t loader_pictures(const Loader *loader) { return loader->samples.image_count; }
 LoaderSummary loader_summary(const Loader *loader) { return loader->samples.summary; }
@@ -47,6 +23,7 @@ typedef struct Filling {
   uint64_t *positions;   // [batch] their places in the endless order
   uint8_t *scratch;      // [pictures] prepared ones
   const uint8_t **bytes; // [pictures] of one sample
+  bool shown;            // they are in `bytes`: the scene was not known
 } Filling;
 
 // All pictures of a sample; false in *good: one is bad.
@@ -63,6 +40,11 @@ static bool get_pictures(Filling *filling, const StoredSample *sample, bool *goo
   return true;
 }
 
+static bool is_known(const Loader *loader, const StoredSample *sample) {
+  const uint8_t *known = atomic_load_explicit(&loader->known, memory_order_acquire);
+  return known && known[sample->scene];
+}
+
 // The pictures of the sample for place `i`. In training a sample with a bad one is replaced by another;
 // otherwise *skip says that it is left out.
 static bool choose_pictures(Filling *filling, size_t i, bool *skip, Failure *failure) {
@@ -70,8 +52,10 @@ static bool choose_pictures(Filling *filling, size_t i, bool *skip, Failure *fai
   const uint64_t most_attempts = 1000;
   *skip = false;
   for (uint64_t attempt = 0; attempt < most_attempts; attempt++) {
-    bool good;
-    if (!get_pictures(filling, &loader->samples.list[filling->chosen[i]], &good, failure)) return false;
+    const StoredSample *sample = &loader->samples.list[filling->chosen[i]];
+    bool good = is_known(loader, sample);
+    filling->shown = !good;
+    if (!good && !get_pictures(filling, sample, &good, failure)) return false;
     if (good) return true;
     if (!loader->options.training) return *skip = true;
     filling->chosen[i] =
@@ -108,10 +92,11 @@ static bool fill_pictures(Filling *filling, size_t count, Batch *batch, Failure 
     if (loader->pictures && !choose_pictures(filling, i, &skip, failure)) return false;
     if (skip) continue;
     size_t row = (size_t)batch->rows++;
-    if (loader->pictures)
+    if (loader->pictures && filling->shown)
       write_pictures(filling, i, batch->picture + row * pictures * loader->picture_elements);
     const StoredSample *sample = &loader->samples.list[filling->chosen[i]];
     batch->row[row] = sample->row;
+    if (batch->scene) batch->scene[row] = (int32_t)sample->scene;
     write_numbers(sample, (int)pictures, batch->image + row * pictures);
     filling->chosen[row] = filling->chosen[i];
   }
@@ -174,9 +159,12 @@ static void *work(void *argument) {
   Loader *loader = argument;
   size_t batch = (size_t)loader->options.batch, pictures = (size_t)loader->options.pictures;
   Arena *arena = arena_new();
-  Filling filling = {loader, ARENA_ARRAY(arena, size_t, batch), ARENA_ARRAY(arena, uint64_t, batch),
+  Filling filling = {loader,
+                     ARENA_ARRAY(arena, size_t, batch),
+                     ARENA_ARRAY(arena, uint64_t, batch),
                      ARENA_ARRAY(arena, uint8_t, loader->picture_elements * pictures),
-                     ARENA_ARRAY(arena, const uint8_t *, pictures)};
+                     ARENA_ARRAY(arena, const uint8_t *, pictures),
+                     false};
   uint64_t step;
   pthread_mutex_lock(&loader->lock);
   for (Slot *slot; (slot = claim(loader, &step));) {
@@ -237,9 +225,11 @@ static void make_slots(Loader *loader) {
       slot->batch.ids = checked_calloc(positions, sizeof *slot->batch.ids);
       slot->batch.weight = checked_calloc(positions, sizeof *slot->batch.weight);
     }
-    if (options->preprocess)
+    if (options->preprocess) {
       slot->batch.picture =
           checked_calloc(batch * pictures * loader->picture_elements, sizeof *slot->batch.picture);
+      slot->batch.scene = checked_calloc(batch, sizeof *slot->batch.scene);
+    }
     slot->batch.row = checked_calloc(batch, sizeof *slot->batch.row);
     slot->batch.image = checked_calloc(batch * pictures, sizeof *slot->batch.image);
     slot->batch.pictures = options->pictures;
@@ -271,6 +261,7 @@ bool loader_open(const LoaderOptions *options, uint64_t first_step, Loader **out
   }
   const Preprocess *preprocess = options->preprocess;
   if (preprocess) {
+    samples_number_scenes(loader->arena, &loader->samples);
     loader->pictures = picture_cache_new(&loader->options, &loader->samples);
     loader->picture_elements =
         (size_t)preprocess->channels * (size_t)preprocess->height * (size_t)preprocess->width;
@@ -297,6 +288,7 @@ void loader_close(Loader *loader) {
     free(batch->picture);
     free(batch->row);
     free(batch->image);
+    free(batch->scene);
   }
   free(loader->slots);
   free(loader->threads);

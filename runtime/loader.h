@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "runtime/base/failure.h"
+#include "runtime/base/hash.h"
 #include "runtime/conversation.h"
 #include "runtime/dataset.h"
 #include "runtime/recipe.h"
@@ -40,6 +41,7 @@ typedef struct Batch {
   float *weight;      // [B, T]: 1 at t where the target ids[t+1] is supervised, else 0
   float *picture;     // [B, N, C, H, W]; zeros where a row has no (more) picture; NULL without a preprocess
   size_t *row;        // [B]: index of each row in the data set
+  int32_t *scene;     // [B]: what each row shows; NULL without a preprocess
   int32_t *image;     // [B, N]: numbers of its pictures among the data set's different ones; -1: none
   int pictures;       // N
   int64_t supervised; // sum of weight
@@ -66,6 +68,19 @@ typedef struct LoaderSummary {
   uint64_t ids, supervised;     // all together; supervised targets
 } LoaderSummary;
 LoaderSummary loader_summary(const Loader *loader);
+
+// ---- scenes: what samples show, their pictures in order. Samples that show the same share one; there is none
+// without a preprocess. For features that are kept (features.h).
+size_t loader_scenes(const Loader *loader);
+// How often each is shown in steps first ... last - 1, counted up to 2 epochs.
+void loader_count_scenes(const Loader *loader, uint64_t first, uint64_t last, uint32_t *counts);
+// The hash of the bytes of a scene's pictures as they lie in their files. False: one can not be read.
+bool loader_scene_hash(Loader *loader, size_t scene, Hash *hash);
+// A scene as batches have it, [N, C, H, W], without augmentation; *good: none of its pictures is bad.
+bool loader_scene(Loader *loader, size_t scene, float *picture, bool *good, Failure *failure);
+// Whoever takes batches knows these scenes (known[scene] is not 0): what stands in `picture` for their rows does not
+// matter. Batches that are ready already have their pictures. `known` has to outlive the loader.
+void loader_know_scenes(Loader *loader, const uint8_t *known);
 
 // The next batch, waiting for it if need be; *batch is NULL after the last (never in training). It stays
 // valid until given back; at most `ahead` may be held at a time.

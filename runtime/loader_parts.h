@@ -20,6 +20,7 @@ typedef struct StoredSample {
   uint32_t row;                        // of the data set
   const int32_t *images;               // among its pictures
   uint32_t image_count;
+  uint32_t scene;
 } StoredSample;
 
 typedef struct Samples {
@@ -27,11 +28,16 @@ typedef struct Samples {
   size_t count, capacity;
   const char **images; // different pictures by number
   size_t image_count, image_capacity;
+  size_t *scenes; // a sample of each, by number
+  size_t scene_count, scene_capacity;
   LoaderSummary summary;
 } Samples;
 
 bool samples_read(const LoaderOptions *options, Arena *arena, Samples *samples, Failure *failure);
 void sample_write(const StoredSample *sample, size_t length, int32_t padding, int32_t *ids, float *weight);
+
+// loader_scenes.c: gives every sample the number of its scene.
+void samples_number_scenes(Arena *arena, Samples *samples);
 
 // loader_order.c: which samples make up a step. Returns how many; chosen and positions have room for a batch.
 size_t order_step(const LoaderOptions *options, const Samples *samples, uint64_t step, size_t *chosen,
@@ -49,6 +55,34 @@ void picture_cache_free(PictureCache *cache); // accepts NULL
 // Fails when too many are.
 bool picture_cache_get(PictureCache *cache, int32_t image, uint8_t *scratch, const uint8_t **bytes,
                        Failure *failure);
+bool picture_cache_hash(PictureCache *cache, int32_t image, Hash *hash); // false: can not be read
 size_t picture_cache_report(PictureCache *cache, LoaderBadPicture *report, void *context);
+
+// ---- the loader itself, for loader.c and loader_scenes.c
+
+typedef enum SlotState { SLOT_FREE, SLOT_FILLING, SLOT_READY, SLOT_HELD } SlotState;
+
+typedef struct Slot {
+  Batch batch; // first, so that a Batch's address is its slot's
+  SlotState state;
+} Slot;
+
+struct Loader {
+  LoaderOptions options;
+  Arena *arena;
+  Samples samples;
+  PictureCache *pictures;       // NULL without a preprocess
+  size_t picture_elements;      // of one picture
+  const uint8_t *_Atomic known; // per scene; NULL: none is
+  Slot *slots;
+  int slot_count;
+  pthread_t *threads;
+  int thread_count;     // started
+  pthread_mutex_t lock; // over slots' states and all that follows
+  pthread_cond_t changed;
+  uint64_t next_filled, next_taken, end; // steps
+  bool stopping, failed;
+  Failure failure;
+};
 
 #endif

@@ -97,6 +97,10 @@ bool picture_cache_get(PictureCache *cache, int32_t image, uint8_t *scratch, con
   return !first || note(cache, good, reason.message, failure);
 }
 
+bool picture_cache_hash(PictureCache *cache, int32_t image, Hash *hash) {
+  return picture_folder_hash(cache->folder, cache->images[image], hash);
+}
+
 size_t picture_cache_report(PictureCache *cache, LoaderBadPicture *report, void *context) {
   pthread_mutex_lock(&cache->lock);
   for (; report && cache->reported < cache->message_count; cache->reported++)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "runtime/base/failure.h"
+#include "runtime/base/hash.h"
 #include "runtime/recipe.h"
 
 enum {
@@ -36,6 +37,8 @@ bool picture_read(const char *path, Picture *out, Failure *failure); // "path" o
 typedef struct PictureFolder PictureFolder;
 PictureFolder *picture_folder_open(const char *path);
 void picture_folder_close(PictureFolder *folder); // accepts NULL
+// Adds the bytes of a picture's file, or of its place in an archive, to `hash`. False: they can not be read.
+bool picture_folder_hash(PictureFolder *folder, const char *image, Hash *hash);
 bool picture_folder_read(PictureFolder *folder, const char *image, Picture *out, Failure *failure);
 
 // Resampling, byte for byte what Pillow's Image.resize gives (fixed point, antialiased, one axis at a time).

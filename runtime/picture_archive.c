@@ -169,11 +169,40 @@ static bool read_file(const char *path, Picture *out, Failure *failure) {
   return good;
 }
 
+static char *path_in(Arena *arena, const PictureFolder *folder, const char *image) {
+  return *folder->path ? arena_print(arena, "%s/%s", folder->path, image)
+                       : arena_copy(arena, image, strlen(image));
+}
+
+bool picture_folder_hash(PictureFolder *folder, const char *image, Hash *hash) {
+  Arena *arena = arena_new();
+  char *path = path_in(arena, folder, image);
+  Picture picture = {0};
+  Mapping mapping;
+  Failure ignored;
+  size_t length;
+  uint64_t index;
+  bool good;
+  if (split_index(path, &length, &index)) {
+    path[length] = 0;
+    good = take(find_archive(folder, path), index, &picture, &ignored);
+    int size[] = {picture.width, picture.height};
+    hash_add(hash, size, sizeof size);
+    if (good) hash_add(hash, picture.pixels, (size_t)picture.width * (size_t)picture.height);
+    picture_free(&picture);
+  } else {
+    good = file_map(path, &mapping, &ignored);
+    if (good) hash_add(hash, mapping.bytes, mapping.size);
+    file_unmap(&mapping);
+  }
+  arena_free(arena);
+  return good;
+}
+
 bool picture_folder_read(PictureFolder *folder, const char *image, Picture *out, Failure *failure) {
   *out = (Picture){0};
   Arena *arena = arena_new();
-  char *path = *folder->path ? arena_print(arena, "%s/%s", folder->path, image)
-                             : arena_copy(arena, image, strlen(image));
+  char *path = path_in(arena, folder, image);
   size_t length;
   uint64_t index;
   bool good;

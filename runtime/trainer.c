@@ -18,6 +18,7 @@ typedef struct Trainer {
   Dataset *dataset;
   Loader *loader;
   Session *session, *apply;
+  Features *features; // NULL: none
   Feed feed;
   FILE *log;
   Progress progress;
@@ -52,15 +53,16 @@ static bool open_loader(Trainer *trainer, Failure *failure) {
   if (trainer->feed.ids && !options->form)
     return fail(failure,
                 "the model reads text, but its file has no template that says how rows of data become text");
-  if (trainer->feed.picture && !options->preprocess)
+  const Feed *eyes = trainer->features ? features_feed(trainer->features) : &trainer->feed;
+  if (eyes->picture && !options->preprocess)
     return fail(failure, "the model reads pictures, but no part of it has a `preprocess` block");
   if (trainer->feed.ids &&
       !conversation_new(trainer->arena, options->tokenizer, options->form, &conversation, failure))
     return false;
   LoaderOptions loader = {.dataset = trainer->dataset,
                           .conversation = conversation,
-                          .preprocess = trainer->feed.picture ? options->preprocess : NULL,
-                          .pictures = trainer->feed.picture_count,
+                          .preprocess = eyes->picture ? options->preprocess : NULL,
+                          .pictures = eyes->picture_count,
                           .batch = stage->batch,
                           .length = (int)options->length,
                           .training = true,
@@ -101,8 +103,27 @@ static bool cut_log(const char *path, int64_t step, Failure *failure) {
   return truncate(path, good) == 0 || fail(failure, "%s can not be shortened to the checkpoint's step", path);
 }
 
+// Batches that do not all fit one another's sizes: as many at once as use the machine well.
+static bool fill_features(Trainer *trainer, Failure *failure) {
+  enum { AT_ONCE = 16 };
+  const TrainerOptions *options = trainer->options;
+  int64_t batch = options->stage->batch, accumulate = options->stage->accumulate;
+  if (!trainer->features) return true;
+  FeatureFilling filling = {.loader = trainer->loader,
+                            .preprocess = options->preprocess,
+                            .at_once = (int)(batch > AT_ONCE ? batch : AT_ONCE),
+                            .first = (uint64_t)(trainer->progress.step * accumulate),
+                            .last = (uint64_t)(trainer->progress.total * accumulate),
+                            .pictures_unneeded = !trainer->feed.picture,
+                            .progress = options->progress,
+                            .stop = options->stop};
+  return features_fill(trainer->features, &filling, failure);
+}
+
 static bool open_run(Trainer *trainer, Failure *failure) {
   const TrainerOptions *options = trainer->options;
+  if (options->features && !features_open(options->features, options->store, &trainer->features, failure))
+    return false;
   trainer->session = session_open(options->program, options->store, failure);
   if (options->apply && !(trainer->apply = session_open(options->apply, options->store, failure)))
     return false;
@@ -122,6 +143,7 @@ static bool open_run(Trainer *trainer, Failure *failure) {
                 "; --resume goes on with the same settings, and --from %s into another --out trains further",
                 options->out, trainer->progress.total, total, options->out);
   trainer->progress.total = total;
+  if (!fill_features(trainer, failure)) return false;
   const char *path = arena_print(trainer->arena, "%s/log.jsonl", options->out);
   if (options->resume && !cut_log(path, trainer->progress.step, failure)) return false;
   trainer->log = fopen(path, options->resume ? "a" : "w");
@@ -160,6 +182,7 @@ static bool run_batch(Trainer *trainer, int64_t micro, Failure *failure) {
   Batch *batch;
   if (!loader_next(trainer->loader, &batch, failure)) return false;
   bool good = feed_batch(trainer->session, &trainer->feed, batch, failure) &&
+              (!trainer->features || features_set(trainer->features, trainer->session, batch, failure)) &&
               session_set_scalar(trainer->session, "run", (double)micro, failure) &&
               session_run(trainer->session, failure);
   trainer->samples += batch->rows;
@@ -256,6 +279,7 @@ static bool loop(Trainer *trainer, Failure *failure) {
     if (trainer->progress.step == trainer->first_step + 1 && trainer->options->profile) {
       session_profile(trainer->session, true); // the first step also touches fresh memory
       if (trainer->apply) session_profile(trainer->apply, true);
+      if (trainer->features) session_profile(features_session(trainer->features), true);
     }
     if (!tell(trainer, failure)) return false;
   }
@@ -274,6 +298,7 @@ bool trainer_run(const TrainerOptions *options, TrainerResult *result, Failure *
       trainer.loader ? loader_bad_pictures(trainer.loader, report_bad_picture, options->progress) : 0;
   result->session = trainer.session;
   result->apply = trainer.apply;
+  result->features = trainer.features;
   if (trainer.log && fclose(trainer.log) && good)
     good = fail(failure, "%s/log.jsonl can not be written", options->out);
   loader_close(trainer.loader);

@@ -4,6 +4,7 @@
 #define VLMC_RUNTIME_TRAINER_H
 
 #include "runtime/checkpoint.h"
+#include "runtime/features.h"
 #include "runtime/feed.h"
 #include "runtime/recipe.h"
 
@@ -11,9 +12,10 @@
 #include <stdio.h>
 
 typedef struct TrainerOptions {
-  const Program *program; // a training step: results "loss", "gradient norm"
-  const Program *apply;   // stages that accumulate: the second part of a step; else NULL
-  TensorStore *store;     // parameters already as the run starts from
+  const Program *program;         // a training step: results "loss", "gradient norm"
+  const Program *apply;           // stages that accumulate: the second part of a step; else NULL
+  const FeatureOptions *features; // the part that was hoisted out of `program`; NULL: none
+  TensorStore *store;             // parameters already as the run starts from
   const Stage *stage;
   const Preprocess *preprocess; // NULL: no pictures
   const Template *form;         // NULL: no text
@@ -35,6 +37,7 @@ typedef struct TrainerResult {
   bool stopped; // by the signal
   size_t bad_pictures;
   Session *session, *apply; // still open, for their profiles; the caller closes them
+  Features *features;       // likewise, with features_session's; NULL: none
 } TrainerResult;
 
 bool trainer_run(const TrainerOptions *options, TrainerResult *result, Failure *failure);

@@ -51,6 +51,12 @@ refuses 'no architectures' models/gpt.vlm --target cpu:x
 refuses 'no preset `foo`.*tiny' models/gpt.vlm --preset foo
 refuses 'no stage `foo`.*text' models/gpt.vlm --stage foo
 refuses 'PATH=VALUE' models/gpt.vlm -D x
+for size in x 8X 8GG -1 1e30 8Bi; do refuses 'takes a number of bytes, as in 500M' train models/vlm.vlm --cache-size "$size"; done
+for size in 0 1.5G 8GiB "2 GB" 100kB 70000; do refuses 'data is needed' train models/vlm.vlm --cache-size "$size"; done
+refuses '--cache-dtype is f32, f16 or int8, found `f8`' train models/vlm.vlm --cache-dtype f8
+refuses 'fusion and features, found `x`' models/gpt.vlm --explain x
+refuses 'no program of features: no features are kept: no input is a sample by itself' models/gpt.vlm --program features
+refuses 'no program of features: --stop-after' models/vlm.vlm --program features --stop-after gradient
 refuses 'nothing is called `foo`' models/gpt.vlm -D foo=3
 refuses '^command line:1:4: error: nothing is called `foo`' models/gpt.vlm -D foo=3
 refuses '^command line:1:10: error: nothing is called `abc`' models/gpt.vlm -D width=abc

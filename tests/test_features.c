@@ -4,11 +4,19 @@
 // what narrow types lose.
 #include "compiler/compile.h"
 #include "compiler/graph/passes/passes.h"
+#include "runtime/feature_code.h"
+#include "runtime/feature_store.h"
 #include "runtime/feed.h"
 #include "runtime/store.h"
 #include "tests/check.h"
 #include "tests/random_graph.h"
 #include "tests/shipped.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 // ---- graphs, in f64
 
@@ -375,7 +383,285 @@ static void test_models(void) {
   }
 }
 
+// ---- hashes
+
+static void test_hash(void) {
+  unsigned char bytes[100] = {0};
+  Hash seen[2000];
+  int count = 0, twice = 0;
+  for (size_t size = 0; size <= sizeof bytes; size++) { // zeros of all lengths, then each with one bit set
+    seen[count] = (Hash){0};
+    hash_add(&seen[count++], bytes, size);
+  }
+  for (size_t bit = 0; bit < 8 * sizeof bytes; bit++) {
+    bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+    seen[count] = (Hash){0};
+    hash_add(&seen[count++], bytes, sizeof bytes);
+    bytes[bit / 8] = 0;
+  }
+  for (int i = 0; i < count; i++)
+    for (int k = 0; k < i; k++)
+      twice += seen[i].words[0] == seen[k].words[0] || seen[i].words[1] == seen[k].words[1];
+  CHECK(!twice, "%d of %d hashes are those of other bytes", twice, count);
+  Hash together = {0}, apart = {0};
+  hash_add(&together, "abc", 3);
+  hash_add(&apart, "ab", 2);
+  hash_add(&apart, "c", 1);
+  CHECK(memcmp(&together, &apart, sizeof apart), "pieces are told apart");
+  unsigned char moved[72];
+  for (size_t i = 0; i < 64; i++) moved[1 + i] = bytes[i] = (unsigned char)(i * 7);
+  Hash here = {0}, there = {0};
+  hash_add(&here, bytes, 64);
+  hash_add(&there, moved + 1, 64);
+  CHECK(!memcmp(&here, &there, sizeof here), "bytes at odd addresses have the same hash");
+}
+
+// ---- narrow types: the errors that feature_code.h states
+
+static void test_codes(void) {
+  enum { VECTOR = 7, COUNT = 5 * VECTOR };
+  static const float scales[] = {1e-38f, 1e-6f, 1, 300, 60000};
+  float values[COUNT], back[COUNT];
+  char kept[8 * COUNT];
+  for (int narrow = 0; narrow < 2; narrow++)
+    for (int code = 0; code < FEATURE_CODE_COUNT; code++) {
+      FeatureShape shape = {narrow ? DTYPE_BF16 : DTYPE_F32, COUNT, VECTOR};
+      uint16_t halves[COUNT], halves_back[COUNT];
+      fill(values, COUNT, 9 + (uint32_t)code);
+      for (int i = 0; i < COUNT; i++) {
+        values[i] *= scales[i / VECTOR];
+        halves[i] = bf16_from_float(values[i]);
+        if (narrow) values[i] = bf16_to_float(halves[i]);
+      }
+      const void *from = narrow ? (const void *)halves : values;
+      void *to = narrow ? (void *)halves_back : back;
+      CHECK(feature_encode(&shape, (FeatureCode)code, from, kept), "%s: refused", feature_code_names[code]);
+      feature_decode(&shape, (FeatureCode)code, kept, to);
+      double worst = 0; // as a share of what is allowed
+      for (int i = 0; i < COUNT; i++) {
+        double largest = 0, value = values[i], found = narrow ? bf16_to_float(halves_back[i]) : back[i];
+        for (int k = 0; k < VECTOR; k++) largest = fmax(largest, fabs(values[i / VECTOR * VECTOR + k]));
+        double allowed = code == FEATURE_INT8  ? largest * (1.0 / 254 + 1e-6)
+                         : code == FEATURE_F16 ? fmax(0x1p-11 * fabs(value), 0x1p-25)
+                                               : 0;
+        if (code == FEATURE_INT8 && largest < 1e-36)
+          allowed = largest; // steps below the smallest normal number
+        if (narrow && code) allowed += 0x1p-8 * fabs(found);
+        double error = fabs(found - value);
+        worst = fmax(worst, allowed ? error / allowed : error ? INFINITY : 0);
+      }
+      CHECK(worst <= 1, "%s of %s: the error is %.3g of what is stated", feature_code_names[code],
+            dtype_name(shape.dtype), worst);
+    }
+  FeatureShape shape = {DTYPE_F32, VECTOR, VECTOR};
+  static const float outside[] = {NAN, INFINITY, -70000};
+  for (int i = 0; i < 3; i++) {
+    float strange[VECTOR] = {1, 2, 3}, same[VECTOR];
+    strange[VECTOR - 1] = outside[i];
+    CHECK(!feature_encode(&shape, FEATURE_F16, strange, kept), "f16 takes %g", outside[i]);
+    CHECK(feature_encode(&shape, FEATURE_INT8, strange, kept) == (i == 2), "int8 and %g", outside[i]);
+    CHECK(feature_encode(&shape, FEATURE_F32, strange, kept), "f32 refuses %g", outside[i]);
+    feature_decode(&shape, FEATURE_F32, kept, same);
+    CHECK(!memcmp(same, strange, sizeof same), "f32 changed %g", outside[i]);
+  }
+  FeatureShape whole = {DTYPE_I32, 3, 3};
+  int32_t numbers[] = {1 << 30, -5, 0}, again[3];
+  CHECK(feature_bytes(&whole, FEATURE_INT8) == sizeof numbers &&
+            feature_encode(&whole, FEATURE_INT8, numbers, kept),
+        "whole numbers are kept as they are");
+  feature_decode(&whole, FEATURE_INT8, kept, again);
+  CHECK(!memcmp(numbers, again, sizeof numbers), "whole numbers are kept as they are");
+}
+
+// ---- the store
+
+enum { ENTRY = 100, SLOT = 64 + 128 };
+
+static Hash name_of(int number) {
+  Hash hash = {0};
+  hash_add(&hash, &number, sizeof number);
+  return hash;
+}
+static void make_entry(int number, unsigned char *entry) {
+  for (int i = 0; i < ENTRY; i++) entry[i] = (unsigned char)(number * 31 + i);
+}
+
+static FeatureStore *open_store(const char *folder, int key, uint64_t limit) {
+  FeatureStore *store;
+  Failure failure;
+  bool good = feature_store_open(folder, name_of(key), ENTRY, limit, &store, &failure);
+  CHECK(good, "%s", failure.message);
+  return store;
+}
+
+static size_t add(FeatureStore *store, int first, int count) {
+  unsigned char *entries = calloc((size_t)count + 1, ENTRY);
+  Hash *names = calloc((size_t)count + 1, sizeof *names);
+  Failure failure;
+  size_t added;
+  for (int i = 0; i < count; i++) {
+    make_entry(first + i, entries + i * ENTRY);
+    names[i] = name_of(first + i);
+  }
+  CHECK(feature_store_add(store, names, entries, (size_t)count, &added, &failure), "%s", failure.message);
+  free(entries);
+  free(names);
+  return added;
+}
+
+// How many of 0 ... count - 1 are there; each must be right.
+static int present(FeatureStore *store, int count) {
+  int found = 0, wrong = 0;
+  for (int i = 0; i < count; i++) {
+    unsigned char wanted[ENTRY];
+    make_entry(i, wanted);
+    const void *entry = feature_store_find(store, name_of(i));
+    found += entry != NULL;
+    wrong += entry && memcmp(entry, wanted, ENTRY);
+  }
+  CHECK(!wrong, "%d entries are others", wrong);
+  return found;
+}
+
+static void change_byte(const char *path, off_t at) {
+  unsigned char byte = 0;
+  int file = open(path, O_RDWR);
+  bool good = file >= 0 && pread(file, &byte, 1, at) == 1;
+  byte ^= 0x40;
+  CHECK(good && pwrite(file, &byte, 1, at) == 1, "%s: byte %lld can not be changed", path, (long long)at);
+  close(file);
+}
+
+// Any byte of a file changed, or the file cut anywhere: what is found is right, and what is lost comes again in place.
+static void test_damage(const char *folder) {
+  enum { COUNT = 5, SIZE = 64 + COUNT * SLOT };
+  int lost = 0;
+  for (off_t at = 0; at < SIZE; at += 3) {
+    for (int cut = 0; cut < 2; cut++) {
+      FeatureStore *store = open_store(folder, 1, 1 << 20);
+      if (add(store, 0, COUNT) != COUNT) CHECK(false, "not all entries are there");
+      char path[300];
+      snprintf(path, sizeof path, "%s", feature_store_path(store));
+      feature_store_close(store);
+      if (cut)
+        CHECK(!truncate(path, at), "%s can not be cut", path);
+      else
+        change_byte(path, at);
+      store = open_store(folder, 1, 1 << 20);
+      int found = present(store, COUNT);
+      lost += found < COUNT;
+      if (found < COUNT - 1 && !cut && at >= 64) CHECK(false, "a byte took %d entries", COUNT - found);
+      if (add(store, 0, COUNT) != COUNT || present(store, COUNT) != COUNT)
+        CHECK(false, "after byte %lld: not all are there again", (long long)at);
+      feature_store_close(store);
+      struct stat status;
+      CHECK(!stat(path, &status) && status.st_size == SIZE, "the file has %lld bytes",
+            (long long)status.st_size);
+    }
+  }
+  CHECK(lost > SIZE / 3, "damage was seen %d times only", lost);
+}
+
+static uint64_t bytes_in(const char *folder, int *files) {
+  char command[400], line[200] = "";
+  snprintf(command, sizeof command,
+           "find '%s' -type f -printf '%%s\\n' | awk '{s += $1} END {print NR, s + 0}'", folder);
+  FILE *pipe = popen(command, "r");
+  unsigned long long bytes = 0;
+  if (pipe && fgets(line, sizeof line, pipe)) sscanf(line, "%d %llu", files, &bytes);
+  if (pipe) pclose(pipe);
+  return bytes;
+}
+
+static void test_bounds(const char *folder) {
+  const uint64_t limit = 2 * 64 + 10 * SLOT;
+  int files = 0;
+  FeatureStore *first = open_store(folder, 2, limit);
+  CHECK(add(first, 0, 7) == 7, "seven fit");
+  FeatureStore *second = open_store(folder, 3, limit);
+  CHECK(add(second, 0, 3) == 3 && bytes_in(folder, &files) <= limit && files == 2, "three more fit");
+  CHECK(add(second, 3, 3) == 3, "the older file makes room");
+  CHECK(bytes_in(folder, &files) <= limit && files == 1, "%d files are left", files);
+  CHECK(present(first, 7) == 7, "who has the older file open keeps it");
+  CHECK(add(second, 6, 9) == 4 && present(second, 20) == 10, "ten fit, not %zu", feature_store_count(second));
+  CHECK(add(second, 0, 10) == 10, "what is there needs no room");
+  CHECK(bytes_in(folder, &files) <= limit, "%llu bytes", (unsigned long long)bytes_in(folder, &files));
+  feature_store_close(first);
+  feature_store_close(second);
+  FeatureStore *tight = open_store(folder, 4, 70);
+  CHECK(add(tight, 0, 2) == 0 && bytes_in(folder, &files) && files == 2, "what can not fit removes nothing");
+  feature_store_close(tight);
+}
+
+// Several processes add overlapping entries, all at once, and one of them is killed now and then.
+static void test_writers(const char *folder) {
+  enum { WRITERS = 4, COUNT = 60 };
+  pid_t writers[WRITERS];
+  fflush(stdout);
+  for (int w = 0; w < WRITERS; w++) {
+    if ((writers[w] = fork())) continue;
+    int failed = check_failed;
+    for (int round = 0; round < COUNT; round++) {
+      FeatureStore *store = open_store(folder, 5, 1 << 20);
+      add(store, (round * (w + 1)) % COUNT, 3);
+      present(store, COUNT + 3);
+      feature_store_close(store);
+    }
+    fflush(stdout);
+    _exit(check_failed > failed);
+  }
+  usleep(20000);
+  kill(writers[0], SIGKILL);
+  for (int w = 0; w < WRITERS; w++) {
+    int status = 0;
+    waitpid(writers[w], &status, 0);
+    CHECK(w == 0 || (WIFEXITED(status) && !WEXITSTATUS(status)), "writer %d", w);
+  }
+  FeatureStore *store = open_store(folder, 5, 1 << 20);
+  int found = present(store, COUNT + 3);
+  CHECK(found >= COUNT, "%d of %d entries are there", found, COUNT);
+  int files;
+  uint64_t bytes = bytes_in(folder, &files);
+  CHECK(bytes <= (uint64_t)(64 + (found + 1) * SLOT), "entries stand there twice: %llu bytes",
+        (unsigned long long)bytes);
+  feature_store_close(store);
+}
+
+static void remove_folder(const char *folder) {
+  char command[300];
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  CHECK(!system(command), "%s is left", folder);
+}
+
+static void test_store(void) {
+  char above[] = "/tmp/vlmc-test-XXXXXX", folder[100];
+  CHECK(mkdtemp(above), "no folder can be made");
+  snprintf(folder, sizeof folder, "%s/a/b", above);
+  void (*const tests[])(const char *) = {test_damage, test_bounds, test_writers};
+  for (int i = 0; i < 3; i++) {
+    tests[i](folder);
+    remove_folder(folder);
+  }
+  FeatureStore *store;
+  Failure failure;
+  CHECK(!feature_store_open("/dev/null/x", name_of(0), ENTRY, 1 << 20, &store, &failure) &&
+            strstr(failure.message, "/dev/null"),
+        "a folder that can not be made");
+  // Another size of entries, under the same key: the file is replaced.
+  store = open_store(folder, 6, 1 << 20);
+  add(store, 0, 3);
+  feature_store_close(store);
+  CHECK(feature_store_open(folder, name_of(6), ENTRY + 1, 1 << 20, &store, &failure) &&
+            !feature_store_count(store),
+        "another form");
+  feature_store_close(store);
+  remove_folder(above);
+}
+
 int main(void) {
+  test_hash();
+  test_codes();
+  test_store();
   test_forms();
   test_random_graphs();
   test_models();

@@ -274,6 +274,34 @@ stopped() {
   { wait $run; } 2>"$here/waited"
   stopped_status=$?
 }
+# ---- features of the frozen vision: kept by the runs so far, or computed in each step, the same bits
+cat "$here/err" >"$here/reused"
+holds "features are kept over runs" reused '^features: of 40 different pictures 40 are kept, 40 of them from earlier runs: 0\.0 MB in .*/features/[0-9a-f]{32}\.features$'
+run uncached --cache-size 0 && equal "no features" uncached
+if grep -q features "$here/err"; then fail "--cache-size 0 speaks of features" "$(cat "$here/err")"; else pass; fi
+for size in 6K 100; do
+  rm -rf "$here/small"
+  run small$size --cache-dir "$here/small" --cache-size $size && equal "--cache-size $size" small$size
+  if [ "$(find "$here/small/features" -type f -printf '%s\n' | awk '{s += $1} END {print s + 0}')" -le 6144 ]; then pass; else fail "--cache-size $size is exceeded" "$(ls -l "$here/small/features")"; fi
+done
+run small --cache-dir "$here/small" --cache-size 6K && holds "a bound that is reached" err '^features: of 40 different pictures [1-9][0-9]? are kept, 0 of them' &&
+  holds "a bound that is reached" err '^features: there is room for no more'
+find "$here/cache/vlmc/features" -type f | while read -r file; do
+  { head -c 3000 "$file"; printf 'damaged'; tail -c +3008 "$file" | head -c 9000; } >"$here/hurt" && cp "$here/hurt" "$file"
+done
+run healed && equal "damaged features" healed && holds "damaged features" err '40 are kept, [12]?[0-9] of them from earlier runs'
+run nowhere --cache-dir /dev/null && equal "no place for features" nowhere && holds "no place for features" err '^vlmc: warning: features are computed in each step: /dev/null'
+for type in f16 int8; do
+  run $type --cache-dtype $type
+  run $type.uncached --cache-dtype $type --cache-dir "$here/narrow" --cache-size 100
+  same "--cache-dtype $type: whatever is kept" "$here/$type/optimizer-48.safetensors" "$here/$type.uncached/optimizer-48.safetensors"
+  if cmp -s "$here/whole/optimizer-48.safetensors" "$here/$type/optimizer-48.safetensors"; then fail "--cache-dtype $type changes no bit"; else pass; fi
+  tail -n 1 "$here/whole/log.jsonl" "$here/$type/log.jsonl" | sed -n 's/.*"mean": \([0-9.e-]*\).*/\1/p' >"$here/means"
+  if awk '{m[NR] = $1} END {exit !(NR == 2 && (m[1] - m[2]) ^ 2 < (0.02 * m[1]) ^ 2)}' "$here/means"; then pass; else fail "--cache-dtype $type: losses" "$(cat "$here/means")"; fi
+done
+good "pictures altered at random" "$vlmc" train models/vlm.vlm $vision $lm -D vision.mirror=1 --stage sft -D sft.batch=8 --from "$here/pretrain" --data "$data" --out "$here/altered" --steps 2 && holds "pictures altered at random" err '^features: none are kept, each time a picture is shown it is altered'
+good "one pass over the pictures" "$vlmc" train models/vlm.vlm $vision $lm --stage pretrain -D pretrain.batch=8 --data "$data" --out "$here/once" --steps 3 --cache-dir "$here/once.cache" && holds "one pass over the pictures" err '^features: no picture is shown twice'
+
 resume=
 for lines in 3 8 15; do stopped KILL $lines killed $resume && resume=--resume; resume=--resume; done
 if [ "$(wc -l <"$here/killed/log.jsonl")" -lt 48 ]; then pass; else fail "the run was over before it was killed"; fi
