@@ -360,6 +360,18 @@ static EmitOptions emit_options(const Unit *unit) {
                        .symbols = unit->symbols};
 }
 
+// What a piece of work takes at the likely sizes, roughly: by that a device tells launches that are not worth other
+// threads, and only these need it right.
+static void estimate_tasks(const Unit *unit, Program *program) {
+  const double rate = 5e10; // FLOPs and bytes per second of one thread
+  for (int i = 0; i < program->launch_count; i++) {
+    const Launch *launch = &program->launches[i];
+    Code *code = &program->codes[launch->code];
+    int64_t tasks = work_count(&code->work, unit->symbols);
+    if (tasks > 0) code->task_seconds = (launch->flops + launch->bytes) / rate / (double)tasks;
+  }
+}
+
 bool unit_emit(Unit *unit) {
   Compiler *compiler = unit->compiler;
   Program *program = &unit->lowered.program;
@@ -369,6 +381,7 @@ bool unit_emit(Unit *unit) {
   unit->compiled = unit->emitter && unit->emitter->compile(unit->lowered.kernels, unit->lowered.kernel_count,
                                                            &options, program->codes, &unit->code, &failure);
   program->backend = unit->code;
+  if (unit->compiled) estimate_tasks(unit, program);
   if (unit->compiled) return true;
   if (failure.internal)
     unit_internal_error(unit, "%s", failure.message);

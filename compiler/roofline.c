@@ -50,7 +50,7 @@ static const MachineLevel *find_level(const MachineLimits *limits, double distan
 
 static void find_bound(const Roofline *state, int code, double near, double far, LaunchCost *cost) {
   const MachineLimits *limits = state->limits;
-  bool single = limits->threads == 1 || work_count(&state->program->codes[code].work, state->symbols) <= 1;
+  bool single = limits->threads == 1 || code_is_small(&state->program->codes[code], state->symbols);
   double compute = cost->flops / (state->pairs[code] ? limits->pair_flops : limits->flops),
          launch = single ? limits->call : limits->launch;
   cost->least = fmax(launch, fmax(compute, near + far));

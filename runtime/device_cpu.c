@@ -94,7 +94,11 @@ static bool cpu_launch(Device *device, void *loaded, const Program *program, con
   }
   if (!code->entry) return fail_internal(failure, "kernel `%s` has no code for the CPU", launch->kernel);
   CpuTask task = {cpu, code, buffers, symbols};
-  threads_run(cpu->threads, work_count(&code->work, symbols), run_tasks, &task);
+  int64_t tasks = work_count(&code->work, symbols);
+  if (code_is_small(code, symbols))
+    run_tasks(&task, 0, 0, tasks);
+  else
+    threads_run(cpu->threads, tasks, run_tasks, &task);
   return true;
 }
 

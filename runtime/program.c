@@ -25,6 +25,12 @@ int program_find(const Program *program, const char *name) {
   return -1;
 }
 
+bool code_is_small(const Code *code, const int64_t symbols[SYMBOL_COUNT]) {
+  const double small = 12e-6; // seconds; the estimate is rough and rather too long
+  int64_t tasks = work_count(&code->work, symbols);
+  return tasks <= 1 || (code->task_seconds > 0 && (double)tasks * code->task_seconds < small);
+}
+
 int64_t buffer_elements(const Buffer *buffer, const int64_t symbols[SYMBOL_COUNT]) {
   int64_t count = 1;
   for (int i = 0; i < buffer->rank; i++) {

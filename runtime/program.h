@@ -60,6 +60,7 @@ typedef struct Code {
   Work work;
   CpuEntry *entry;       // CPU target
   int64_t scratch_bytes; // per thread
+  double task_seconds;   // about, of one piece of work; 0: not known
   void *interpreted;     // target ref: the kernel itself, executed by `interpret`
   void (*interpret)(const void *kernel, void *const *buffers, const int64_t *symbols);
   // CUDA target: function kernel_<name> of the cubin; parameters: the buffers, then B, T, P, S as 64-bit numbers
@@ -67,6 +68,8 @@ typedef struct Code {
   size_t cubin_bytes;
   int block_threads, shared_bytes, registers, spill_bytes;
 } Code;
+// Is all of its work over before a second thread would have begun, by the estimate above?
+bool code_is_small(const Code *code, const int64_t symbols[SYMBOL_COUNT]);
 
 typedef struct Launch {
   int code;     // index into Program.codes: launches of equal kernels share it

@@ -1,4 +1,5 @@
-// A pool of threads that run the tasks of one launch together. Workers spin briefly, then sleep.
+// A pool of threads that run the tasks of one launch together. Workers spin briefly, then sleep; a launch waits for
+// tasks that were begun, never for a worker that has begun none.
 #ifndef VLMC_RUNTIME_THREADS_H
 #define VLMC_RUNTIME_THREADS_H
 

@@ -50,6 +50,40 @@ static void test_threads(void) {
   }
 }
 
+// Launch upon launch, each with other tasks and other data, on more threads than there are cores: whoever comes late
+// from one must not do anything in the next.
+static void sum_tasks(void *context, int worker, int64_t begin, int64_t end) {
+  atomic_llong *sum = context;
+  (void)worker;
+  for (; begin < end; begin++) atomic_fetch_add(sum, begin + 1);
+}
+
+static void test_many_launches(void) {
+  Threads *pool = threads_open(7);
+  int wrong = 0;
+  for (int64_t i = 0; i < 20000; i++) {
+    int64_t tasks = i * 37 % 150;
+    atomic_llong sum = 0;
+    threads_run(pool, tasks, sum_tasks, &sum);
+    wrong += sum != tasks * (tasks + 1) / 2;
+    if (i % 5000 == 0) usleep(2000); // time to fall asleep
+  }
+  CHECK(!wrong, "%d launches did not do their tasks once each", wrong);
+  threads_close(pool);
+}
+
+static void test_small(void) {
+  const int64_t symbols[SYMBOL_COUNT] = {0, 3, 1, 0, 1};
+  Code code = {.work = {.terms = {{extent_symbol(SYMBOL_BATCH), 1}}, .count = 1}};
+  CHECK(!code_is_small(&code, symbols), "what is not known is not small");
+  code.task_seconds = 1e-7;
+  CHECK(code_is_small(&code, symbols), "3 tasks of 0.1 us are");
+  code.task_seconds = 1e-4;
+  CHECK(!code_is_small(&code, symbols), "3 tasks of 100 us are not");
+  code.work.count = 0;
+  CHECK(code_is_small(&code, symbols), "a single task is nothing to share");
+}
+
 // ---- sampler
 
 static void test_sampler(void) {
@@ -274,6 +308,8 @@ int main(void) {
   void *code = NULL;
   if (!mkdtemp(folder)) return 1;
   test_threads();
+  test_many_launches();
+  test_small();
   test_sampler();
   test_schedule();
   make_program(arena, &lowered, &code);
