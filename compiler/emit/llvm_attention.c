@@ -189,6 +189,24 @@ static void find_conditions(Flash *flash, ExprId id, double nothing) {
   }
 }
 
+// Those without which all weights are 0.
+static void find_all_conditions(Flash *flash) {
+  find_conditions(flash, flash->form.outer[0].weight, 0);
+  for (int n = 1; n < flash->form.outer_count; n++) {
+    Flash other = *flash;
+    int kept = 0;
+    other.condition_count = 0;
+    find_conditions(&other, flash->form.outer[n].weight, 0);
+    for (int i = 0; i < flash->condition_count; i++) {
+      bool both = false;
+      for (int k = 0; k < other.condition_count; k++)
+        both = both || other.conditions[k] == flash->conditions[i];
+      if (both) flash->conditions[kept++] = flash->conditions[i];
+    }
+    flash->condition_count = kept;
+  }
+}
+
 // How an index moves with an axis: its coefficient, with casts looked through. False: in no such way.
 static bool slope(const Kernel *kernel, ExprId id, int axis, int64_t factor, int64_t *sum) {
   const Expr *e = &kernel->exprs[id];
@@ -493,8 +511,7 @@ static void fill(Flash *flash, LLVMValueRef base, int64_t count, double value) {
   llvm_loop_close(flash->emit, &loop);
 }
 
-static void start_rows(Flash *flash) {
-  int64_t rows = (int64_t)TILES * flash->width;
+static void pack_rows(Flash *flash) {
   for (int i = 0; i < flash->form.inner_count; i++) {
     DotPanels panels = {.base = flash->queries[i],
                         .begin = flash->row_begin,
@@ -505,10 +522,23 @@ static void start_rows(Flash *flash) {
     panels.panel_stride = number(flash, flash->depth[i] * flash->width);
     dot_pack(flash->emit, &flash->inner[i], &flash->inner[i].right, &panels);
   }
+}
+
+static void start_rows(Flash *flash) {
+  int64_t rows = (int64_t)TILES * flash->width;
   for (int n = 0; n < flash->form.outer_count; n++) fill(flash, flash->sums[n], rows * flash->height[n], 0);
   if (!flash->form.share) return;
   fill(flash, flash->largest, rows, -INFINITY);
   fill(flash, flash->total, rows, 0);
+}
+
+// All keys, for each value of the further axes that results are summed over.
+static void add_all_keys(Flash *flash) {
+  Nest nest = {.count = 0};
+  llvm_nest_loops(flash->emit, &nest, flash->form.more);
+  pack_rows(flash);
+  for_key_blocks(flash);
+  llvm_nest_close(flash->emit, &nest);
 }
 
 // A row without any score but minus infinity has no shares: NaN, as exp(-inf - -inf) is. Without keys: 0.
@@ -534,12 +564,8 @@ static void finish_statistics(Flash *flash, const Block *tile) {
   scale_sums(flash, tile, subtract(flash, rows.index, tile->row), inverse);
   llvm_inject(emit, rows.scope, flash->form.largest, largest);
   llvm_inject(emit, rows.scope, flash->form.total, total);
-  for (int i = 0; i < emit->kernel->store_count; i++) {
-    bool outer = false;
-    for (int n = 0; n < flash->form.outer_count; n++)
-      outer = outer || emit->kernel->stores[i].axes == flash->form.outer[n].axes;
-    if (!outer) llvm_store(emit, rows.scope, &emit->kernel->stores[i]);
-  }
+  for (int i = 0; i < emit->kernel->store_count; i++)
+    if (!(flash->form.outer[0].stores >> i & 1)) llvm_store(emit, rows.scope, &emit->kernel->stores[i]);
   llvm_loop_close(emit, &rows);
 }
 
@@ -556,7 +582,7 @@ static void finish_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef o
   LLVMValueRef address = floats(finish->flash, finish->line, offset);
   llvm_inject(emit, scope, of->dot, llvm_read(emit, DTYPE_F32, address, lanes, mask));
   for (int i = 0; i < emit->kernel->store_count; i++)
-    if (emit->kernel->stores[i].axes == of->axes) llvm_store(emit, scope, &emit->kernel->stores[i]);
+    if (of->stores >> i & 1) llvm_store(emit, scope, &emit->kernel->stores[i]);
 }
 
 // One result of a tile: from columns x rows to rows of columns, which are stored.
@@ -605,7 +631,7 @@ bool llvm_attention(Emit *emit) {
   for (int i = 0; i < flash.form.inner_count; i++) plan_inner(&flash, i);
   for (int n = 0; n < flash.form.outer_count; n++) plan_outer(&flash, n);
   plan_scratch(&flash);
-  find_conditions(&flash, flash.form.outer[0].weight, 0);
+  find_all_conditions(&flash);
   int axes[MOST_BATCH], count = 0;
   for (int axis = 0; axis < emit->kernel->axis_count; axis++)
     if (flash.form.batch >> axis & 1) {
@@ -621,7 +647,7 @@ bool llvm_attention(Emit *emit) {
   flash.row_begin = times(&flash, coordinates[count], rows);
   flash.row_end = llvm_minimum(emit, add(&flash, flash.row_begin, number(&flash, rows)), flash.rows.size);
   start_rows(&flash);
-  for_key_blocks(&flash);
+  add_all_keys(&flash);
   finish_rows(&flash);
   llvm_loop_close(emit, &tasks);
   return true;

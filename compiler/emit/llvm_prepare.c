@@ -61,6 +61,17 @@ static void rename_bound(Prepare *prepare, Expr *expr) {
   }
 }
 
+// In an attention, what values per row and key are divided by is mostly known per row, or per key, or once: then
+// they are multiplied by its inverse. Not the sum of a softmax, which kernel_attention looks for.
+static ExprId by_inverse(Kernel *kernel, const Expr *expr) {
+  uint32_t value = kernel_free_axes(kernel, expr->in[0]), divisor = kernel_free_axes(kernel, expr->in[1]);
+  bool fewer = (value | divisor) != divisor && kernel->exprs[expr->in[1]].op != SCALAR_SUM;
+  if (kernel->anchor != ANCHOR_ATTENTION || expr->op != SCALAR_DIV || expr->dtype != DTYPE_F32 || !fewer)
+    return 0;
+  ExprId inverse = kernel_binary(kernel, SCALAR_DIV, kernel_number(kernel, 1, DTYPE_F32), expr->in[1]);
+  return kernel_binary(kernel, SCALAR_MUL, expr->in[0], inverse);
+}
+
 Kernel *llvm_prepare(Arena *arena, const Kernel *kernel) {
   Prepare prepare = {.kernel = kernel_new(arena, kernel->name), .arena = arena};
   Kernel *made = prepare.kernel;
@@ -80,7 +91,8 @@ Kernel *llvm_prepare(Arena *arena, const Kernel *kernel) {
     for (int i = 0; i < 3; i++) expr.in[i] = map[expr.in[i]];
     for (int i = 0; i < KERNEL_MAX_RANK; i++) expr.index[i] = map[expr.index[i]];
     if (expr.op == SCALAR_SUM || expr.op == SCALAR_REDMAX) rename_bound(&prepare, &expr);
-    map[id] = kernel_expr(made, expr);
+    ExprId inverse = by_inverse(made, &expr);
+    map[id] = inverse ? inverse : kernel_expr(made, expr);
   }
   for (int i = 0; i < made->store_count; i++) {
     made->stores[i].value = map[kernel->stores[i].value];

@@ -97,7 +97,8 @@ static const char *check_softmax(Find *find, ExprId share) {
   if (!is_exponential(find, expr_at(find, share)->in[0], &score, &out->largest))
     return "what is divided by the sum is no exp(score - largest score)";
   const Expr *greatest = expr_at(find, out->largest);
-  if (only_axis(greatest->axes) < 0 || only_axis(total->axes) < 0) return "keys lie along several axes";
+  if (out->more || only_axis(greatest->axes) < 0 || only_axis(total->axes) < 0)
+    return "keys lie along several axes";
   if (!same_along(find, score, out->key, greatest->in[0], only_axis(greatest->axes)))
     return "the largest score is not that of the same scores";
   if (!is_exponential(find, total->in[0], &again, &largest) || largest != out->largest ||
@@ -179,8 +180,8 @@ static void find_products(Find *find) {
   }
 }
 
-// The row axis: the longest of those that only weights have, run-time ones first. The others are batch.
-static int choose_row(const Kernel *kernel, uint32_t rows) {
+// The axis to go along, of rows or keys: the longest of several, run-time ones first.
+static int longest(const Kernel *kernel, uint32_t rows) {
   int best = -1;
   for (int axis = 0; axis < kernel->axis_count; axis++) {
     if (!(rows >> axis & 1)) continue;
@@ -191,28 +192,35 @@ static int choose_row(const Kernel *kernel, uint32_t rows) {
   return best;
 }
 
-static const char *add_outer(Find *find, const Store *store, ExprId dot) {
+static const char *add_outer(Find *find, int number, ExprId dot) {
   Attention *out = find->out;
+  const Store *store = &find->kernel->stores[number];
   const Expr *e = expr_at(find, dot);
   uint32_t left = kernel_free_axes(find->kernel, e->in[0]), right = kernel_free_axes(find->kernel, e->in[1]);
-  for (int i = 0; i < out->outer_count; i++)
-    if (out->outer[i].dot == dot) return out->outer[i].axes == store->axes ? NULL : "stores differ";
+  for (int i = 0; i < out->outer_count; i++) {
+    if (out->outer[i].dot != dot) continue;
+    out->outer[i].stores |= 1u << number;
+    return out->outer[i].axes == store->axes ? NULL : "one result is stored over different axes";
+  }
   if (out->outer_count == ATTENTION_MAX_OUTER) return "there are too many results";
-  if (only_axis(e->axes) < 0) return "keys lie along several axes";
+  int key = longest(find->kernel, e->axes);
   AttentionOuter *outer = &out->outer[out->outer_count];
   // The weight is the side that is made of contractions.
   bool swap = !find->product[e->in[0]];
   if (swap && !find->product[e->in[1]]) return "its weights are no contractions";
-  *outer = (AttentionOuter){.dot = dot, .weight = e->in[swap], .value = e->in[!swap], .axes = store->axes};
+  *outer = (AttentionOuter){
+      .dot = dot, .weight = e->in[swap], .value = e->in[!swap], .axes = store->axes, .stores = 1u << number};
   uint32_t weight = (swap ? right : left) & ~e->axes, value = (swap ? left : right) & ~e->axes;
   outer->column = only_axis(value & ~weight);
   if (outer->column < 0) return "values lie along several axes";
-  int row = choose_row(find->kernel, weight & ~value);
+  int row = longest(find->kernel, weight & ~value);
   if (row < 0) return "there is one row of queries";
-  if (out->outer_count && (row != out->row || only_axis(e->axes) != out->key))
+  uint32_t more = e->axes & ~(1u << key);
+  if (out->outer_count && (row != out->row || key != out->key || more != out->more))
     return "results differ in axes";
   out->row = row;
-  out->key = only_axis(e->axes);
+  out->key = key;
+  out->more = more;
   out->batch |= store->axes & ~(1u << row | 1u << outer->column);
   out->outer_count++;
   return NULL;
@@ -220,6 +228,9 @@ static const char *add_outer(Find *find, const Store *store, ExprId dot) {
 
 static const char *check_outer(Find *find, AttentionOuter *outer) {
   const Kernel *kernel = find->kernel;
+  for (int i = 0; i < kernel->store_count; i++)
+    if (!(outer->stores >> i & 1) && kernel_depends(kernel, kernel->stores[i].value, outer->dot))
+      return "a stored value is made of several results";
   Extent width = kernel->axes[outer->column].extent;
   if (depends(find, outer->value, 1u << find->out->row)) return "values differ between rows";
   if (!extent_is_constant(width) || width.offset > ATTENTION_WIDEST) return "values are too wide";
@@ -268,7 +279,7 @@ const char *kernel_attention(const Kernel *kernel, Attention *out) {
     if (store->mode != STORE_SET || kernel->buffers[store->buffer].use != BUFFER_WRITE)
       why = "it overwrites what it reads";
     else if (dot)
-      why = add_outer(&find, store, dot);
+      why = add_outer(&find, i, dot);
   }
   if (!why && !out->outer_count) why = "there is no contraction";
   for (int i = 0; i < out->outer_count && !why; i++) why = check_outer(&find, &out->outer[i]);

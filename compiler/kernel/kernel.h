@@ -199,12 +199,14 @@ typedef struct AttentionInner { // scores: dot(row_side, key_side) over one axis
 } AttentionInner;
 typedef struct AttentionOuter { // a result: dot(weight, value) over the keys
   ExprId dot, weight, value;
-  int column;    // axis that only values have
-  uint32_t axes; // of the stores that hold it
+  int column;      // axis that only values have
+  uint32_t axes;   // of the stores that hold it
+  uint32_t stores; // these, as bits
 } AttentionOuter;
 typedef struct Attention {
   int row, key;   // axes
   uint32_t batch; // axes that rows are taken apart by
+  uint32_t more;  // further axes that results are summed over, without a softmax: heads that share keys
   AttentionInner inner[ATTENTION_MAX_INNER];
   AttentionOuter outer[ATTENTION_MAX_OUTER];
   int inner_count, outer_count;

@@ -10,18 +10,18 @@
 
 enum { FEWEST_ROWS = 24 }; // of queries: with fewer, three kernels read keys and values as fast
 
+enum { MOST_MOVED = 64, MOST_GROUPS = 8, SHOWN = 0 }; // SHOWN: the "group" that reads outputs
+
 typedef struct Absorb {
   Fusion *fusion;
   Lowering lowering; // for kernels that are built to be looked at
-  uint32_t *reader;  // per node: the one group that loads it; 0: none
+  NodeList *readers; // per node: the groups that load it, in order
   bool *fused;       // per group: it is an attention
   const int64_t *symbols;
-  NodeId moved[GROUP_MAX_STORES * 2]; // stored by the group at hand from now on, or by none
-  uint32_t from[GROUP_MAX_STORES * 2];
+  NodeId moved[MOST_MOVED]; // what has been given to other groups, or to none, since the last decision
+  uint32_t from[MOST_MOVED];
   int count;
 } Absorb;
-
-static const uint32_t several = UINT32_MAX;
 
 static const Node *node_at(const Absorb *absorb, NodeId id) { return &absorb->lowering.graph->nodes[id]; }
 
@@ -31,18 +31,20 @@ static void forget(Absorb *absorb) { // that the closure was walked
   for (size_t i = 0; i < lowering->leaves.count; i++) lowering->stamp[lowering->leaves.list[i]] = 0;
 }
 
+static void add_reader(Absorb *absorb, NodeId id, uint32_t group) {
+  NodeList *list = &absorb->readers[id];
+  ARENA_PUSH(absorb->lowering.arena, list->list, list->count, list->capacity, group);
+}
+
 static void find_readers(Absorb *absorb) {
   Lowering *lowering = &absorb->lowering;
+  for (size_t i = 0; i < lowering->graph->output_count; i++)
+    add_reader(absorb, lowering->graph->outputs[i].node, SHOWN);
   for (uint32_t group = 1; group <= absorb->fusion->group_count; group++) {
     find_closure(lowering, group);
-    for (size_t i = 0; i < lowering->leaves.count; i++) {
-      uint32_t *reader = &absorb->reader[lowering->leaves.list[i]];
-      *reader = *reader && *reader != group ? several : group;
-    }
+    for (size_t i = 0; i < lowering->leaves.count; i++) add_reader(absorb, lowering->leaves.list[i], group);
     forget(absorb);
   }
-  for (size_t i = 0; i < lowering->graph->output_count; i++)
-    absorb->reader[lowering->graph->outputs[i].node] = several;
 }
 
 // What a group computes, counted.
@@ -81,41 +83,25 @@ static void list_insert(Absorb *absorb, NodeList *list, NodeId id) { // in order
   }
 }
 
-static void move(Absorb *absorb, NodeId id, uint32_t to) { // 0: no memory
+static bool move(Absorb *absorb, NodeId id, uint32_t to) { // 0: no memory
   uint32_t *group = &absorb->fusion->group[id];
+  if (absorb->count == MOST_MOVED) return false;
   absorb->moved[absorb->count] = id;
   absorb->from[absorb->count++] = *group;
-  list_remove(&absorb->lowering.stored[*group], id);
+  if (*group) list_remove(&absorb->lowering.stored[*group], id);
   if (to) list_insert(absorb, &absorb->lowering.stored[to], id);
   *group = to;
+  return true;
 }
 
-static void undo(Absorb *absorb) {
-  while (absorb->count) {
+static void undo(Absorb *absorb, int down_to) {
+  while (absorb->count > down_to) {
     NodeId id = absorb->moved[--absorb->count];
     uint32_t now = absorb->fusion->group[id], before = absorb->from[absorb->count];
     if (now) list_remove(&absorb->lowering.stored[now], id);
-    list_insert(absorb, &absorb->lowering.stored[before], id);
+    if (before) list_insert(absorb, &absorb->lowering.stored[before], id);
     absorb->fusion->group[id] = before;
   }
-}
-
-// Takes what `from` stores into `into`: row statistics that others read are stored there, all else only
-// `into` may have read.
-static const char *take(Absorb *absorb, uint32_t from, uint32_t into) {
-  NodeList stored = absorb->lowering.stored[from];
-  NodeId list[GROUP_MAX_STORES];
-  if (stored.count > GROUP_MAX_STORES || stored.count + (size_t)absorb->count > GROUP_MAX_STORES)
-    return "too much is stored beside it";
-  memcpy(list, stored.list, stored.count * sizeof *list);
-  for (size_t i = 0; i < stored.count; i++) {
-    NodeId id = list[i];
-    bool statistic = is_reduction(node_at(absorb, id)->op);
-    if (absorb->fusion->inside[id]) return "a part of it is stored into a larger value";
-    if (absorb->reader[id] != into && !statistic) return "others need it, too";
-    move(absorb, id, absorb->reader[id] != into ? into : 0);
-  }
-  return NULL;
 }
 
 // ---- one attention ------------------------------------------------------------------------------
@@ -131,20 +117,22 @@ static bool small_enough(const Lowering *lowering, uint32_t group) {
          lowering->closure.count <= 2 * GROUP_MAX_OPS && axes + MAX_RANK <= GROUP_MAX_AXES;
 }
 
-static const char *judge(Absorb *absorb, uint32_t group, Arena *arena) {
+static const char *judge(Absorb *absorb, uint32_t group) {
   Lowering *lowering = &absorb->lowering;
   Attention attention;
   find_closure(lowering, group);
   bool small = small_enough(lowering, group);
   forget(absorb);
   if (!small) return "too many values are read";
+  Arena *arena = arena_new();
   Kernel *kernel = build_kernel(lowering, group, arena);
   build_end(lowering);
   forget(absorb);
   kernel = collapse(kernel_copy(kernel, arena));
   const char *why = kernel_attention(kernel, &attention);
+  int64_t rows = why ? 0 : extent_value(kernel->axes[attention.row].extent, absorb->symbols);
+  arena_free(arena);
   if (why) return why;
-  int64_t rows = extent_value(kernel->axes[attention.row].extent, absorb->symbols);
   return rows < FEWEST_ROWS ? "there are too few rows of queries to pay" : NULL;
 }
 
@@ -178,27 +166,152 @@ static bool find_chain(Absorb *absorb, uint32_t group, uint32_t *softmax, uint32
   return false;
 }
 
+// Groups that are to be attentions, the forward one first, and the values per row and key that they compute.
+typedef struct Chain {
+  uint32_t groups[MOST_GROUPS];
+  NodeId pairs[MOST_GROUPS];
+  int group_count, pair_count;
+} Chain;
+
+// Does the group contract what is made of the node?
+static bool contracts(Absorb *absorb, uint32_t group, NodeId id) {
+  Lowering *lowering = &absorb->lowering;
+  Arena *arena = arena_new();
+  bool *made = ARENA_ARRAY(arena, bool, lowering->graph->count), found = false;
+  made[id] = true;
+  find_closure(lowering, group);
+  for (size_t i = 0; i < lowering->closure.count; i++) {
+    NodeId each = lowering->closure.list[i];
+    const Node *node = node_at(absorb, each);
+    for (int k = 0; k < op_table[node->op].inputs; k++) made[each] = made[each] || made[node->in[k]];
+    found = found || (made[each] && is_contraction(lowering->graph, node));
+  }
+  forget(absorb);
+  arena_free(arena);
+  return found;
+}
+
+// All that reads a value per row and key: contractions of it, and what makes one other such value of it.
+static const char *follow(Absorb *absorb, NodeId pair, Chain *chain) {
+  for (int i = 0; i < chain->pair_count; i++)
+    if (chain->pairs[i] == pair) return NULL;
+  if (chain->pair_count == MOST_GROUPS) return "too many values are made of its weights";
+  if (absorb->fusion->inside[pair]) return "a part of it is stored into a larger value";
+  chain->pairs[chain->pair_count++] = pair;
+  for (size_t i = 0; i < absorb->readers[pair].count; i++) {
+    uint32_t group = absorb->readers[pair].list[i];
+    bool known = false;
+    for (int k = 0; k < chain->group_count; k++) known = known || chain->groups[k] == group;
+    if (known) continue;
+    if (group == SHOWN) return "others need it, too";
+    NodeList stored = absorb->lowering.stored[group];
+    if (contracts(absorb, group, pair)) {
+      if (chain->group_count == MOST_GROUPS) return "too many kernels need its weights";
+      chain->groups[chain->group_count++] = group;
+    } else {
+      if (stored.count != 1 || parts_of(absorb, group).reductions) return "others need it, too";
+      const char *why = follow(absorb, stored.list[0], chain);
+      if (why) return why;
+    }
+  }
+  return NULL;
+}
+
+// The softmax's largest and sum: stored by the forward group where the backward part computes weights again.
+static const char *store_statistics(Absorb *absorb, uint32_t softmax, uint32_t group) {
+  Lowering *lowering = &absorb->lowering;
+  NodeId list[MOST_GROUPS];
+  int count = 0;
+  find_closure(lowering, softmax);
+  for (size_t i = 0; i < lowering->closure.count && count < MOST_GROUPS; i++)
+    if (is_reduction(node_at(absorb, lowering->closure.list[i])->op))
+      list[count++] = lowering->closure.list[i];
+  forget(absorb);
+  for (int i = 0; i < count; i++) {
+    if (absorb->fusion->inside[list[i]] || !move(absorb, list[i], group))
+      return "too much is stored beside it";
+    if (!absorb->fusion->reason[list[i]]) absorb->fusion->reason[list[i]] = REASON_REDUCTION;
+  }
+  return NULL;
+}
+
+// Does the group compute nothing but what the chain's kernels will compute themselves, or is it one of them?
+static bool is_of_chain(const Absorb *absorb, const Chain *chain, uint32_t softmax, uint32_t group) {
+  bool of = group == softmax && group != SHOWN;
+  for (int i = 0; i < chain->group_count; i++) of = of || chain->groups[i] == group;
+  for (int i = 0; i < chain->pair_count; i++)
+    of = of || (absorb->fusion->group[chain->pairs[i]] == group && group != SHOWN);
+  return of;
+}
+
+// Takes the chain's values out of memory, and the scores, which nobody else may read. What else the softmax's group
+// stores must be statistics.
+static const char *absorb_pairs(Absorb *absorb, uint32_t softmax, uint32_t scores, Chain *chain) {
+  uint32_t group = chain->groups[0], of[] = {softmax, scores};
+  bool kept = chain->group_count > 1;
+  for (int k = 0; k < 2; k++) {
+    NodeList stored = absorb->lowering.stored[of[k]];
+    for (size_t i = 0; i < stored.count; i++) {
+      NodeId id = stored.list[i];
+      bool pair = false;
+      for (int p = 0; p < chain->pair_count; p++) pair = pair || chain->pairs[p] == id;
+      bool statistic = k == 0 && is_reduction(node_at(absorb, id)->op);
+      const NodeList *readers = &absorb->readers[id];
+      bool own = k == 1; // of the scores
+      for (size_t r = 0; r < readers->count; r++)
+        own = own && is_of_chain(absorb, chain, softmax, readers->list[r]);
+      if (!pair && !statistic && !own) return "others need it, too";
+      kept = kept || statistic;
+      if (own && chain->pair_count < MOST_GROUPS) chain->pairs[chain->pair_count++] = id;
+    }
+  }
+  const char *why = kept ? store_statistics(absorb, softmax, group) : NULL;
+  for (int p = 0; p < chain->pair_count && !why; p++)
+    if (!move(absorb, chain->pairs[p], 0)) why = "too much is stored beside it";
+  return why;
+}
+
+// Two results of the same rows and keys in one kernel: they share scores. The earlier one's readers must wait.
+static void join_pair(Absorb *absorb, uint32_t early, uint32_t late) {
+  int before = absorb->count;
+  NodeList stored = absorb->lowering.stored[early];
+  NodeId list[GROUP_MAX_STORES];
+  if (stored.count > GROUP_MAX_STORES) return;
+  memcpy(list, stored.list, stored.count * sizeof *list);
+  for (size_t i = 0; i < stored.count; i++) {
+    NodeId whole = absorb->fusion->inside[list[i]];
+    const NodeList *readers = &absorb->readers[whole ? whole : list[i]];
+    for (size_t k = 0; k < readers->count; k++)
+      if (readers->list[k] != SHOWN && readers->list[k] <= late) return;
+  }
+  bool fits = true;
+  for (size_t i = 0; i < stored.count && fits; i++) fits = move(absorb, list[i], late);
+  if (!fits || judge(absorb, late)) undo(absorb, before);
+}
+
 static void try_attention(Absorb *absorb, uint32_t group) {
   uint32_t softmax, scores;
   NodeId weight;
   Parts parts = parts_of(absorb, group);
   if (parts.contractions != 1 || parts.reductions) return;
-  if (!find_chain(absorb, group, &softmax, &scores, &weight)) return;
-  Arena *arena = arena_new();
+  if (!find_chain(absorb, group, &softmax, &scores, &weight) || absorb->fusion->note[weight]) return;
+  Chain chain = {.groups = {group}, .group_count = 1};
   absorb->count = 0;
-  const char *why = take(absorb, softmax, group);
-  for (size_t i = 0; i < absorb->lowering.stored[scores].count && !why; i++) { // read by both, now by one
-    NodeId id = absorb->lowering.stored[scores].list[i];
-    if (absorb->reader[id] == softmax) absorb->reader[id] = group;
-  }
-  if (!why) why = take(absorb, scores, group);
-  if (!why) why = judge(absorb, group, arena);
+  const char *why = follow(absorb, weight, &chain);
+  if (!why) why = absorb_pairs(absorb, softmax, scores, &chain);
+  for (int i = 0; i < chain.group_count && !why; i++) why = judge(absorb, chain.groups[i]);
   if (why) {
-    undo(absorb);
+    undo(absorb, 0);
     absorb->fusion->note[weight] = why;
+    return;
   }
-  absorb->fused[group] = !why;
-  arena_free(arena);
+  for (int i = 0; i < chain.group_count; i++) absorb->fused[chain.groups[i]] = true;
+  for (int i = 1; i < chain.group_count; i++)
+    for (int k = i + 1; k < chain.group_count; k++) {
+      uint32_t a = chain.groups[i], b = chain.groups[k];
+      if (absorb->lowering.stored[a].count && absorb->lowering.stored[b].count)
+        join_pair(absorb, a < b ? a : b, a < b ? b : a);
+    }
 }
 
 // ---- masks that several layers share ------------------------------------------------------------
@@ -207,7 +320,8 @@ static void try_attention(Absorb *absorb, uint32_t group) {
 static bool is_index_arithmetic(Absorb *absorb, NodeId id) {
   Lowering *lowering = &absorb->lowering;
   uint32_t group = absorb->fusion->group[id];
-  if (!group || absorb->reader[id] == 0 || is_contraction(lowering->graph, node_at(absorb, id))) return false;
+  if (!group || !absorb->readers[id].count || is_contraction(lowering->graph, node_at(absorb, id)))
+    return false;
   find_closure(lowering, group);
   bool pure = !lowering->leaves.count && lowering->stored[group].count == 1;
   for (size_t i = 0; i < lowering->closure.count; i++)
@@ -239,13 +353,10 @@ static void absorb_masks(Absorb *absorb) {
   NodeList groups = {0};
   for (NodeId id = 1; id < absorb->lowering.graph->count; id++) {
     if (!is_index_arithmetic(absorb, id) || !only_attentions(absorb, id, &groups)) continue;
-    Arena *arena = arena_new();
     absorb->count = 0;
-    move(absorb, id, 0);
-    const char *why = NULL;
-    for (size_t i = 0; i < groups.count && !why; i++) why = judge(absorb, groups.list[i], arena);
-    if (why) undo(absorb);
-    arena_free(arena);
+    const char *why = move(absorb, id, 0) ? NULL : "too many moves";
+    for (size_t i = 0; i < groups.count && !why; i++) why = judge(absorb, groups.list[i]);
+    if (why) undo(absorb, 0);
   }
 }
 
@@ -254,8 +365,13 @@ static void absorb_masks(Absorb *absorb) {
 // Groups that store nothing any more leave the numbering.
 static void renumber(const Graph *graph, Fusion *fusion, Arena *arena) {
   uint32_t *number = ARENA_ARRAY(arena, uint32_t, fusion->group_count + 1);
+  for (NodeId id = 1; id < graph->count; id++) { // a concatenation is there when its last part is
+    NodeId whole = fusion->inside[id];
+    if (whole && whole != id && fusion->group[whole] < fusion->group[id])
+      fusion->group[whole] = fusion->group[id];
+  }
   for (NodeId id = 1; id < graph->count; id++)
-    if (fusion->group[id]) number[fusion->group[id]] = 1;
+    if (fusion->group[id] && fusion->inside[id] != id) number[fusion->group[id]] = 1;
   uint32_t count = 0;
   for (uint32_t group = 1; group <= fusion->group_count; group++)
     if (number[group]) number[group] = ++count;
@@ -266,7 +382,7 @@ static void renumber(const Graph *graph, Fusion *fusion, Arena *arena) {
 void fuse_attention(const Graph *graph, Fusion *fusion, const int64_t symbols[SYMBOL_COUNT]) {
   Arena *arena = arena_new();
   Absorb absorb = {.fusion = fusion, .symbols = symbols};
-  absorb.reader = ARENA_ARRAY(arena, uint32_t, graph->count);
+  absorb.readers = ARENA_ARRAY(arena, NodeList, graph->count);
   absorb.lowering =
       (Lowering){.arena = arena, .graph = graph, .fusion = fusion, .symbols = symbols, .out = NULL};
   lowering_prepare(&absorb.lowering);

@@ -151,6 +151,40 @@ static bool place_beside(Lowering *lowering, NodeId id, NodeId lead) {
   return true;
 }
 
+static bool same_extents(const Type *a, const Type *b) {
+  for (int i = 0; i < a->rank && a->rank == b->rank; i++)
+    if (!extent_equal(a->axes[i].extent, b->axes[i].extent)) return false;
+  return a->rank == b->rank;
+}
+
+// A second result of the same rows, contracted over the same axes as the lead: nobody below contracts it again.
+static bool contraction_beside(Lowering *lowering, NodeId id, NodeId lead) {
+  ElementContext *context = &lowering->context;
+  const Node *node = lowering_node(lowering, id), *as = lowering_node(lowering, lead);
+  const Attributes *own = &node->attributes, *other = &as->attributes;
+  if (context->second || id == lead || !is_contraction(lowering->graph, node) ||
+      !is_contraction(lowering->graph, as) || !context->places[lead].known)
+    return false;
+  if (!same_extents(&node->type, &as->type) || own->contract != other->contract) return false;
+  for (int i = 0; i < own->contract; i++) {
+    Extent x = lowering_node(lowering, node->in[0])->type.axes[own->left[own->batch + i]].extent;
+    Extent y = lowering_node(lowering, as->in[0])->type.axes[other->left[other->batch + i]].extent;
+    if (!extent_equal(x, y)) return false;
+  }
+  bool *below = arena_alloc(context->kernel->arena, lowering->graph->count);
+  memset(below, 0, lowering->graph->count);
+  below[id] = true;
+  for (size_t i = 0; i < lowering->closure.count; i++) {
+    const Node *reader = lowering_node(lowering, lowering->closure.list[i]);
+    for (int k = 0; k < op_table[reader->op].inputs; k++)
+      below[lowering->closure.list[i]] = below[lowering->closure.list[i]] || below[reader->in[k]];
+  }
+  if (below[lead]) return false;
+  context->places[id] = context->places[lead];
+  context->second = id;
+  return true;
+}
+
 // From the lead's place to those of all nodes around it, up and down until nothing changes.
 static void spread_places(Lowering *lowering, uint64_t fill) {
   ElementContext *context = &lowering->context;
@@ -216,6 +250,8 @@ static void set_places(Lowering *lowering, uint32_t group) {
   } else if (space_add_type(&context->space, &node->type, &place)) {
     set_place(lowering, lead, &place);
   }
+  for (size_t i = lowering->closure.count; i-- > 0 && contractions > 2;)
+    if (contraction_beside(lowering, lowering->closure.list[i], lead)) break;
   spread_places(lowering, fill);
   for (size_t i = 0; i < lowering->closure.count; i++) {
     NodeId id = lowering->closure.list[i];
@@ -230,7 +266,7 @@ static void context_begin(Lowering *lowering, uint32_t group, Kernel *kernel) {
   context->kernel = kernel;
   context->group = group;
   context->guard = 0;
-  context->lead = 0;
+  context->lead = context->second = 0;
   context->memo_count = 0;
   memset(context->memo_table, 0, context->memo_table_size * sizeof(uint32_t));
   space_init(&context->space);

@@ -391,7 +391,7 @@ static ExprId element_dot(ElementContext *context, NodeId id, const ExprId *inde
   const Attributes *attributes = &node->attributes;
   const Type *x = operand_type(context, id, 0), *y = operand_type(context, id, 1);
   int pairs = attributes->batch + attributes->contract;
-  bool placed = context->places[id].known && id == context->lead;
+  bool placed = context->places[id].known && (id == context->lead || id == context->second);
   ExprId contract[MAX_RANK] = {0}, left[MAX_RANK] = {0}, right[MAX_RANK] = {0};
   uint32_t bound = 0;
   for (int i = 0; i < attributes->contract; i++) {
