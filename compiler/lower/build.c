@@ -151,38 +151,95 @@ static bool place_beside(Lowering *lowering, NodeId id, NodeId lead) {
   return true;
 }
 
-static bool same_extents(const Type *a, const Type *b) {
-  for (int i = 0; i < a->rank && a->rank == b->rank; i++)
-    if (!extent_equal(a->axes[i].extent, b->axes[i].extent)) return false;
-  return a->rank == b->rank;
+// Contractions of the group that no other one of it contracts again.
+enum { MOST_TOPS = 4 };
+static int find_tops(const Lowering *lowering, NodeId tops[MOST_TOPS]) {
+  const NodeList *closure = &lowering->closure;
+  bool *below = ARENA_ARRAY(lowering->context.kernel->arena, bool, lowering->graph->count);
+  int count = 0;
+  for (size_t i = closure->count; i-- > 0;) {
+    NodeId id = closure->list[i];
+    bool contraction = is_contraction(lowering->graph, lowering_node(lowering, id));
+    if (contraction && !below[id] && count < MOST_TOPS) tops[count++] = id;
+    for (int k = 0; k < op_table[lowering_node(lowering, id)->op].inputs; k++)
+      below[lowering_node(lowering, id)->in[k]] |= contraction || below[id];
+  }
+  return count;
 }
 
-// A second result of the same rows, contracted over the same axes as the lead: nobody below contracts it again.
-static bool contraction_beside(Lowering *lowering, NodeId id, NodeId lead) {
+static bool is_contracted_atom(const ElementContext *context, const Place *place, int axis, int *which) {
+  const Node *lead = &context->graph->nodes[context->lead];
+  for (*which = 0; *which < lead->attributes.contract; ++*which) {
+    const Place *of = &context->contract[*which];
+    if (of->counts[0] && of->counts[0] == place->counts[axis] && of->atoms[0][0] == place->atoms[axis][0])
+      return true;
+  }
+  return false;
+}
+
+// The place of a contraction beside the lead, from that of an operand which both are made of. What it contracts may be
+// what the lead does (`order`: which of its pairs), or an axis of the lead's result, and it keeps what the lead
+// contracts: then that axis is a new one here. Columns are the lead's where their extents agree.
+static bool place_top(Lowering *lowering, NodeId id, int8_t order[MAX_RANK], bool *turned, Place *result) {
   ElementContext *context = &lowering->context;
-  const Node *node = lowering_node(lowering, id), *as = lowering_node(lowering, lead);
-  const Attributes *own = &node->attributes, *other = &as->attributes;
-  if (context->second || id == lead || !is_contraction(lowering->graph, node) ||
-      !is_contraction(lowering->graph, as) || !context->places[lead].known)
-    return false;
-  if (!same_extents(&node->type, &as->type) || own->contract != other->contract) return false;
-  for (int i = 0; i < own->contract; i++) {
-    Extent x = lowering_node(lowering, node->in[0])->type.axes[own->left[own->batch + i]].extent;
-    Extent y = lowering_node(lowering, as->in[0])->type.axes[other->left[other->batch + i]].extent;
-    if (!extent_equal(x, y)) return false;
+  const Node *node = lowering_node(lowering, id), *lead = lowering_node(lowering, context->lead);
+  const Attributes *attributes = &node->attributes;
+  const int8_t *pairs[2] = {attributes->left, attributes->right};
+  int k = context->places[node->in[0]].known ? 0 : 1, shared = 0, which;
+  Place weight = context->places[node->in[k]];
+  if (!place_refresh(&context->space, &weight)) return false;
+  for (int i = 0; i < attributes->contract; i++) {
+    bool same = is_contracted_atom(context, &weight, pairs[k][attributes->batch + i], &which);
+    if (same) order[i] = (int8_t)which;
+    shared += same;
   }
-  bool *below = arena_alloc(context->kernel->arena, lowering->graph->count);
-  memset(below, 0, lowering->graph->count);
-  below[id] = true;
-  for (size_t i = 0; i < lowering->closure.count; i++) {
-    const Node *reader = lowering_node(lowering, lowering->closure.list[i]);
-    for (int k = 0; k < op_table[reader->op].inputs; k++)
-      below[lowering->closure.list[i]] = below[lowering->closure.list[i]] || below[reader->in[k]];
+  *turned = shared == 0;
+  if (shared && (shared != attributes->contract || shared != lead->attributes.contract)) return false;
+  *result = (Place){.known = true, .rank = 0};
+  for (int side = -1; side < 2; side++) { // batch, free of x, free of y
+    const Type *type = &lowering_node(lowering, node->in[side < 0 ? k : side])->type;
+    uint32_t paired = 0;
+    for (int i = 0; i < attributes->batch + attributes->contract && side >= 0; i++)
+      paired |= 1u << pairs[side][i];
+    for (int i = 0; i < (side < 0 ? attributes->batch : type->rank); i++) {
+      int axis = side < 0 ? pairs[k][i] : i, to = result->rank;
+      const Axis *own = &node->type.axes[to];
+      if (side >= 0 && paired >> i & 1) continue;
+      bool of_weight = side < 0 || side == k;
+      if (of_weight && !is_contracted_atom(context, &weight, axis, &which)) {
+        result->counts[to] = weight.counts[axis];
+        memcpy(result->atoms[to], weight.atoms[axis], AXIS_MAX_ATOMS);
+        result->rank++;
+      } else if (!of_weight && !*turned &&
+                 extent_equal(own->extent, lead->type.axes[lead->type.rank - 1].extent)) {
+        const Place *columns = &context->places[context->lead];
+        result->counts[to] = columns->counts[columns->rank - 1];
+        memcpy(result->atoms[to], columns->atoms[columns->rank - 1], AXIS_MAX_ATOMS);
+        result->rank++;
+      } else if (!space_add_axis(&context->space, *own, result)) {
+        return false;
+      }
+    }
   }
-  if (below[lead]) return false;
-  context->places[id] = context->places[lead];
-  context->second = id;
   return true;
+}
+
+// Results beside the lead. Returns how many are turned.
+static int place_tops(Lowering *lowering, const NodeId *tops, int count) {
+  ElementContext *context = &lowering->context;
+  int turns = 0;
+  for (int i = 0; i < count; i++) {
+    bool turned;
+    int8_t order[MAX_RANK];
+    Place place;
+    if (tops[i] == context->lead || !place_top(lowering, tops[i], order, &turned, &place)) continue;
+    context->places[tops[i]] = place;
+    turns += turned;
+    if (turned || context->second) continue;
+    context->second = tops[i];
+    memcpy(context->second_order, order, sizeof order);
+  }
+  return turns;
 }
 
 // From the lead's place to those of all nodes around it, up and down until nothing changes.
@@ -231,6 +288,30 @@ static NodeId find_lead(const Lowering *lowering, uint32_t group, int *contracti
   return contraction ? contraction : reduction ? reduction : lowering->stored[group].list[0];
 }
 
+static void forget_places(Lowering *lowering) {
+  ElementContext *context = &lowering->context;
+  space_init(&context->space);
+  for (size_t i = 0; i < lowering->closure.count; i++)
+    context->places[lowering->closure.list[i]].known = false;
+  for (size_t i = 0; i < lowering->leaves.count; i++) context->places[lowering->leaves.list[i]].known = false;
+}
+
+// Several contractions: the last one leads, unless two others go the other way round.
+static void place_contractions(Lowering *lowering, NodeId lead) {
+  ElementContext *context = &lowering->context;
+  NodeId tops[MOST_TOPS];
+  int count = find_tops(lowering, tops);
+  for (int attempt = 0; attempt < 2; attempt++) {
+    forget_places(lowering);
+    context->lead = lead;
+    context->second = 0;
+    place_dot(lowering, lead, true);
+    spread_places(lowering, 0);
+    if (count == 1 || place_tops(lowering, tops, count) < 2) return;
+    lead = tops[0] == lead ? tops[1] : tops[0];
+  }
+}
+
 static void set_places(Lowering *lowering, uint32_t group) {
   ElementContext *context = &lowering->context;
   int contractions;
@@ -238,9 +319,11 @@ static void set_places(Lowering *lowering, uint32_t group) {
   const Node *node = lowering_node(lowering, lead);
   uint64_t fill = 0;
   Place place;
-  if (is_contraction(lowering->graph, node)) {
+  if (contractions > 1) {
+    place_contractions(lowering, lead);
+  } else if (contractions) {
     context->lead = lead;
-    place_dot(lowering, lead, contractions > 1);
+    place_dot(lowering, lead, false);
   } else if (is_reduction(node->op)) {
     if (space_add_type(&context->space, &lowering_node(lowering, node->in[0])->type, &place)) {
       set_place(lowering, node->in[0], &place);
@@ -250,8 +333,6 @@ static void set_places(Lowering *lowering, uint32_t group) {
   } else if (space_add_type(&context->space, &node->type, &place)) {
     set_place(lowering, lead, &place);
   }
-  for (size_t i = lowering->closure.count; i-- > 0 && contractions > 2;)
-    if (contraction_beside(lowering, lowering->closure.list[i], lead)) break;
   spread_places(lowering, fill);
   for (size_t i = 0; i < lowering->closure.count; i++) {
     NodeId id = lowering->closure.list[i];
@@ -269,14 +350,11 @@ static void context_begin(Lowering *lowering, uint32_t group, Kernel *kernel) {
   context->lead = context->second = 0;
   context->memo_count = 0;
   memset(context->memo_table, 0, context->memo_table_size * sizeof(uint32_t));
-  space_init(&context->space);
   for (int i = 0; i < SPACE_MAX_ATOMS; i++) {
     context->axis_of_atom[i] = -1;
     for (int k = 0; k < ELEMENT_MAX_DEPTH; k++) context->bound_axis[k][i] = -1;
   }
-  for (size_t i = 0; i < lowering->closure.count; i++)
-    context->places[lowering->closure.list[i]].known = false;
-  for (size_t i = 0; i < lowering->leaves.count; i++) context->places[lowering->leaves.list[i]].known = false;
+  forget_places(lowering);
 }
 
 void build_end(Lowering *lowering) {

@@ -395,7 +395,7 @@ static ExprId element_dot(ElementContext *context, NodeId id, const ExprId *inde
   ExprId contract[MAX_RANK] = {0}, left[MAX_RANK] = {0}, right[MAX_RANK] = {0};
   uint32_t bound = 0;
   for (int i = 0; i < attributes->contract; i++) {
-    Place place = context->contract[i];
+    Place place = context->contract[id == context->second ? context->second_order[i] : i];
     contract[i] = bind_axis(context, placed && place_refresh(&context->space, &place) ? &place : NULL, 0,
                             x->axes[attributes->left[attributes->batch + i]], 0, &bound);
   }

@@ -26,7 +26,8 @@ typedef struct ElementContext {
   Place *places;                                      // per node; known for those that have one in the space
   uint8_t *depths;                                    // per node: reductions on the way down, itself included
   NodeId lead;                                        // the group's last DOT, if it has any
-  NodeId second;                                      // one beside it that is contracted over the same, or 0
+  NodeId second;                                      // one beside it that is contracted over the same, or 0,
+  int8_t second_order[MAX_RANK];                      // and for each of its pairs which of the lead's it is
   Place contract[MAX_RANK];                           // its contracted pairs, one axis each
   int axis_of_atom[SPACE_MAX_ATOMS];                  // the kernel's axis, or -1
   int bound_axis[ELEMENT_MAX_DEPTH][SPACE_MAX_ATOMS]; // likewise where a reduction of that depth binds it

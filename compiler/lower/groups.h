@@ -98,7 +98,7 @@ typedef struct Measure {
 } Measure;
 enum { MEASURE_LIMIT = 200 };
 Measure measure(Fusing *fusing, NodeId id);
-extern const int64_t typical_sizes[SYMBOL_COUNT]; // that run-time sizes are guessed to be
+extern const int64_t typical_sizes[SYMBOL_COUNT];  // that run-time sizes are guessed to be
 double node_weight(const Graph *graph, NodeId id); // elements, for typical run-time sizes
 int op_cost(const Node *node);
 bool is_view(const Graph *graph, NodeId id);
