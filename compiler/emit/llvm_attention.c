@@ -12,6 +12,9 @@
 //         results, transposed: columns x rows += values . weights              llvm_dot_tile.c
 //     scale by the sum, transpose, the expressions after the contraction, stores
 //
+// Gradients have one more result, of the same weights summed over the rows. Then a task is a whole batch entry, and
+// that result is added to where it is stored, tile by tile.
+//
 // Rows are the lanes everywhere, so that nothing is added up across lanes, and weights lie as the next product
 // wants them. Blocks begin at fixed places: results do not depend on threads.
 #include "compiler/emit/llvm_dot.h"
@@ -39,7 +42,12 @@ typedef struct Flash {
   LLVMValueRef queries[ATTENTION_MAX_INNER], lines[ATTENTION_MAX_INNER], scores[ATTENTION_MAX_INNER];
   LLVMValueRef weights[ATTENTION_MAX_OUTER], values[ATTENTION_MAX_OUTER], sums[ATTENTION_MAX_OUTER];
   LLVMValueRef largest, total, result, pointers;
-  LLVMValueRef row_begin, row_end; // of the task
+  // the turned result
+  DotIndex turned_rows, turned_keys, turned_columns;
+  Dot turned;
+  int panels, vectors;                     // of its columns, and registers in each
+  LLVMValueRef turned_values, turned_sums; // values by panels, for the rows of a block; a tile's sums
+  LLVMValueRef row_begin, row_end;         // of the task
 } Flash;
 
 // Rows and keys [begin, end) at hand: a tile and a block.
@@ -121,6 +129,26 @@ static void plan_outer(Flash *flash, int n) {
   dot->tile_rows = emit->machine->registers >= 32 ? 8 : 4;
   dot->left = dot_operand(emit, of->value, &flash->columns[n], &flash->keys);
   flash->height[n] = round_up(emit->kernel->axes[of->column].extent.offset, flash->lanes);
+}
+
+static void plan_turned(Flash *flash) {
+  Emit *emit = flash->emit;
+  const Attention *form = &flash->form;
+  int64_t width = emit->kernel->axes[form->turned.column].extent.offset, rows = (int64_t)TILES * flash->width;
+  flash->turned_rows = axis_index(emit, form->turned_row);
+  flash->turned_keys = axis_index(emit, form->turned_key);
+  flash->turned_columns = axis_index(emit, form->turned.column);
+  Dot *dot = &flash->turned;
+  *dot = (Dot){.expr = form->turned.dot, .contract = flash->turned_keys, .lanes = flash->lanes};
+  dot->width = flash->width;
+  dot->steps = 1;
+  dot->tile_rows = emit->machine->registers >= 32 ? 8 : 4;
+  dot->right = dot_operand(emit, form->turned.value, &flash->turned_columns, &flash->turned_keys);
+  flash->panels = (int)((width + flash->width - 1) / flash->width);
+  flash->vectors =
+      (int)((width + (int64_t)flash->panels * flash->lanes - 1) / ((int64_t)flash->panels * flash->lanes));
+  flash->turned_values = scratch(flash, rows * flash->width * flash->panels);
+  flash->turned_sums = scratch(flash, (int64_t)DOT_MAX_ROWS * flash->width);
 }
 
 static void plan_scratch(Flash *flash) {
@@ -317,6 +345,98 @@ static void multiply_values(Flash *flash, int n, const Block *block) {
   llvm_loop_close(emit, &step);
 }
 
+// ---- the turned result ---------------------------------------------------------------------------
+
+typedef struct Added {
+  Flash *flash;
+  LLVMValueRef sums; // NULL: zeros are stored
+} Added;
+
+static void add_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef offset, int lanes,
+                      LLVMValueRef mask) {
+  Added *added = context;
+  Flash *flash = added->flash;
+  const Store *store = &emit->kernel->stores[__builtin_ctz(flash->form.turned.stores)];
+  int64_t step;
+  LLVMValueRef address = llvm_address(emit, scope, store->buffer, store->index, lanes, &step), value;
+  if (added->sums)
+    value = llvm_fadd(emit, llvm_read(emit, DTYPE_F32, address, lanes, mask),
+                      llvm_read(emit, DTYPE_F32, floats(flash, added->sums, offset), lanes, mask));
+  else
+    value = llvm_splat(emit, llvm_f32(emit, 0), lanes);
+  llvm_write(emit, DTYPE_F32, address, value, lanes, mask);
+}
+
+// One row of the result: columns [begin, end).
+static void add_turned_row(Flash *flash, LLVMValueRef row, LLVMValueRef begin, LLVMValueRef end,
+                           LLVMValueRef sums) {
+  Emit *emit = flash->emit;
+  Scope *scope = llvm_scope_open(emit);
+  llvm_bind(scope, flash->form.turned_row, row, 1);
+  Added added = {flash, sums};
+  DotRuns runs = dot_runs_open(emit, &flash->turned_columns, begin, end);
+  dot_runs_pieces(emit, &runs, add_piece, &added);
+  dot_runs_close(emit, &runs);
+  llvm_scope_close(emit, scope);
+}
+
+static void start_turned(Flash *flash) {
+  Loop row = llvm_loop_open(flash->emit, number(flash, 0), flash->turned_rows.size, 1);
+  add_turned_row(flash, row.index, number(flash, 0), flash->turned_columns.size, NULL);
+  llvm_loop_close(flash->emit, &row);
+}
+
+static LLVMValueRef panel_begin(Flash *flash, int panel) {
+  return number(flash, (int64_t)panel * flash->vectors * flash->lanes);
+}
+static LLVMValueRef panel_end(Flash *flash, int panel) {
+  return llvm_minimum(flash->emit, panel_begin(flash, panel + 1), flash->turned_columns.size);
+}
+static LLVMValueRef panel_values(Flash *flash, int panel, LLVMValueRef row) {
+  int64_t stride = (int64_t)TILES * flash->width * flash->width;
+  LLVMValueRef from_begin = times(flash, subtract(flash, row, flash->row_begin), flash->width);
+  return floats(flash, flash->turned_values, add(flash, number(flash, panel * stride), from_begin));
+}
+
+static void pack_turned(Flash *flash) {
+  for (int p = 0; p < flash->panels; p++) {
+    DotPanels panels = {.base = panel_values(flash, p, flash->row_begin),
+                        .begin = panel_begin(flash, p),
+                        .end = panel_end(flash, p),
+                        .k_begin = flash->row_begin,
+                        .k_end = flash->row_end,
+                        .width = flash->width};
+    panels.panel_stride = number(flash, (int64_t)TILES * flash->width * flash->width);
+    dot_pack(flash->emit, &flash->turned, &flash->turned.right, &panels);
+  }
+}
+
+// result[key] += weights[key] . values, for the block's keys.
+static void multiply_turned(Flash *flash, const Block *block) {
+  Emit *emit = flash->emit;
+  int rows = flash->turned.tile_rows;
+  LLVMValueRef function = dot_tile_function(emit, &flash->turned, true, flash->vectors);
+  Loop step = llvm_loop_open(emit, block->key, block->key_end, rows);
+  LLVMValueRef from_begin = subtract(flash, step.index, block->key);
+  for (int r = 0; r < rows; r++) {
+    LLVMValueRef line = times(flash, add(flash, from_begin, number(flash, r)), flash->width);
+    LLVMBuildStore(emit->builder, floats(flash, flash->weights[flash->form.turned_of], line),
+                   llvm_offset(emit, flash->pointers, emit->pointer, number(flash, r)));
+  }
+  LLVMValueRef end = llvm_minimum(emit, add(flash, step.index, number(flash, rows)), block->key_end);
+  for (int p = 0; p < flash->panels; p++) {
+    LLVMValueRef arguments[] = {flash->pointers, panel_values(flash, p, block->row), flash->turned_sums,
+                                subtract(flash, block->row_end, block->row), number(flash, 0)};
+    dot_call(emit, function, arguments, 5);
+    Loop row = llvm_loop_open(emit, step.index, end, 1);
+    LLVMValueRef line = times(flash, subtract(flash, row.index, step.index), flash->width);
+    add_turned_row(flash, row.index, panel_begin(flash, p), panel_end(flash, p),
+                   floats(flash, flash->turned_sums, line));
+    llvm_loop_close(emit, &row);
+  }
+  llvm_loop_close(emit, &step);
+}
+
 // ---- the expressions between the products -------------------------------------------------------
 
 // One register of rows against the block's keys.
@@ -488,6 +608,7 @@ static void add_keys(Flash *flash, const Block *all) {
   for (int i = 0; i < flash->form.inner_count; i++) multiply_scores(flash, i, &block);
   weigh(flash, &block);
   for (int n = 0; n < flash->form.outer_count; n++) multiply_values(flash, n, &block);
+  if (flash->form.is_turned) multiply_turned(flash, &block);
   llvm_branch_close(emit, &any);
   llvm_loop_close(emit, &tile);
 }
@@ -537,6 +658,7 @@ static void add_all_keys(Flash *flash) {
   Nest nest = {.count = 0};
   llvm_nest_loops(flash->emit, &nest, flash->form.more);
   pack_rows(flash);
+  if (flash->form.is_turned) pack_turned(flash);
   for_key_blocks(flash);
   llvm_nest_close(flash->emit, &nest);
 }
@@ -631,6 +753,7 @@ bool llvm_attention(Emit *emit) {
   for (int i = 0; i < flash.form.inner_count; i++) plan_inner(&flash, i);
   for (int n = 0; n < flash.form.outer_count; n++) plan_outer(&flash, n);
   plan_scratch(&flash);
+  if (flash.form.is_turned) plan_turned(&flash);
   find_all_conditions(&flash);
   int axes[MOST_BATCH], count = 0;
   for (int axis = 0; axis < emit->kernel->axis_count; axis++)
@@ -639,16 +762,23 @@ bool llvm_attention(Emit *emit) {
       emit->work.terms[emit->work.count++] = (WorkTerm){emit->kernel->axes[axis].extent, 1};
     }
   int64_t rows = (int64_t)TILES * flash.width;
-  emit->work.terms[emit->work.count++] = (WorkTerm){emit->kernel->axes[flash.form.row].extent, rows};
+  WorkTerm blocks = {emit->kernel->axes[flash.form.row].extent, rows};
+  if (!flash.form.is_turned) emit->work.terms[emit->work.count++] = blocks;
   flash.pointers = llvm_variable(emit, LLVMArrayType2(emit->pointer, (uint64_t)flash.lanes));
-  LLVMValueRef coordinates[8];
-  Loop tasks = llvm_tasks_open(emit, coordinates);
+  LLVMValueRef coordinates[8], zero = number(&flash, 0);
+  Loop tasks = llvm_tasks_open(emit, coordinates), block;
   for (int i = 0; i < count; i++) llvm_bind(tasks.scope, axes[i], coordinates[i], 1);
-  flash.row_begin = times(&flash, coordinates[count], rows);
+  flash.row_begin = flash.form.is_turned ? zero : times(&flash, coordinates[count], rows);
+  if (flash.form.is_turned) {
+    start_turned(&flash);
+    block = llvm_loop_open(emit, zero, flash.rows.size, rows);
+    flash.row_begin = block.index;
+  }
   flash.row_end = llvm_minimum(emit, add(&flash, flash.row_begin, number(&flash, rows)), flash.rows.size);
   start_rows(&flash);
   add_all_keys(&flash);
   finish_rows(&flash);
+  if (flash.form.is_turned) llvm_loop_close(emit, &block);
   llvm_loop_close(emit, &tasks);
   return true;
 }

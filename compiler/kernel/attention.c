@@ -69,6 +69,19 @@ static bool same(Find *find, const Renaming *names, ExprId a, ExprId b) {
   return true;
 }
 
+// Is `b` what `a` is with rows for keys and keys for rows?
+static bool same_turned(Find *find, ExprId a, int row, int key, ExprId b) {
+  const Attention *out = find->out;
+  const KernelAxis *axes = find->kernel->axes;
+  Renaming names = {.renamed = 1u << row | 1u << key};
+  for (int i = 0; i < KERNEL_MAX_AXES; i++) names.to[i] = (int8_t)i;
+  names.to[row] = (int8_t)out->key;
+  names.to[key] = (int8_t)out->row;
+  find->steps = 0;
+  return extent_equal(axes[row].extent, axes[out->key].extent) &&
+         extent_equal(axes[key].extent, axes[out->row].extent) && same(find, &names, a, b);
+}
+
 // Is `b` at axis `to` what `a` is at axis `from`?
 static bool same_along(Find *find, ExprId a, int from, ExprId b, int to) {
   Renaming names = {.renamed = 1u << from};
@@ -192,37 +205,80 @@ static int longest(const Kernel *kernel, uint32_t rows) {
   return best;
 }
 
-static const char *add_outer(Find *find, int number, ExprId dot) {
+// A result whose weights are those of another one, turned.
+static const char *add_turned(Find *find, const AttentionOuter *outer, int row, int key, uint32_t more) {
   Attention *out = find->out;
+  const Store *store = &find->kernel->stores[__builtin_ctz(outer->stores)];
+  const KernelBuffer *buffer = &find->kernel->buffers[store->buffer];
+  uint32_t batch = store->axes & ~(1u << row | 1u << outer->column);
+  Extent width = find->kernel->axes[outer->column].extent;
+  if (out->is_turned || more || out->more || batch != out->batch) return "results differ in axes";
+  if (depends(find, outer->value, 1u << row)) return "values differ between rows";
+  if (!extent_is_constant(width) || width.offset > ATTENTION_WIDEST) return "values are too wide";
+  if (store->value != outer->dot || buffer->dtype != DTYPE_F32)
+    return "what is summed the other way round is changed";
+  if (kernel_stride((Kernel *)(uintptr_t)find->kernel, store->buffer, store->index, outer->column) != 1)
+    return "columns are no neighbours";
+  for (int i = 0; i < out->outer_count; i++) {
+    if (!same_turned(find, outer->weight, row, key, out->outer[i].weight)) continue;
+    out->turned = *outer;
+    out->turned_row = row;
+    out->turned_key = key;
+    out->turned_of = i;
+    out->is_turned = true;
+    return NULL;
+  }
+  return "results differ in axes";
+}
+
+// What a contraction contracts: the weight is the side that is made of contractions.
+static const char *read_outer(const Find *find, int number, ExprId dot, AttentionOuter *outer, int *row,
+                              int *key) {
   const Store *store = &find->kernel->stores[number];
   const Expr *e = expr_at(find, dot);
-  uint32_t left = kernel_free_axes(find->kernel, e->in[0]), right = kernel_free_axes(find->kernel, e->in[1]);
-  for (int i = 0; i < out->outer_count; i++) {
-    if (out->outer[i].dot != dot) continue;
-    out->outer[i].stores |= 1u << number;
-    return out->outer[i].axes == store->axes ? NULL : "one result is stored over different axes";
-  }
-  if (out->outer_count == ATTENTION_MAX_OUTER) return "there are too many results";
-  int key = longest(find->kernel, e->axes);
-  AttentionOuter *outer = &out->outer[out->outer_count];
-  // The weight is the side that is made of contractions.
   bool swap = !find->product[e->in[0]];
   if (swap && !find->product[e->in[1]]) return "its weights are no contractions";
-  *outer = (AttentionOuter){
-      .dot = dot, .weight = e->in[swap], .value = e->in[!swap], .axes = store->axes, .stores = 1u << number};
-  uint32_t weight = (swap ? right : left) & ~e->axes, value = (swap ? left : right) & ~e->axes;
+  *outer = (AttentionOuter){.dot = dot, .weight = e->in[swap], .value = e->in[!swap]};
+  outer->axes = store->axes;
+  outer->stores = 1u << number;
+  uint32_t weight = kernel_free_axes(find->kernel, outer->weight) & ~e->axes;
+  uint32_t value = kernel_free_axes(find->kernel, outer->value) & ~e->axes;
   outer->column = only_axis(value & ~weight);
   if (outer->column < 0) return "values lie along several axes";
-  int row = longest(find->kernel, weight & ~value);
-  if (row < 0) return "there is one row of queries";
-  uint32_t more = e->axes & ~(1u << key);
+  *row = longest(find->kernel, weight & ~value);
+  *key = longest(find->kernel, e->axes);
+  return *row < 0 ? "there is one row of queries" : NULL;
+}
+
+static AttentionOuter *known_outer(Attention *out, ExprId dot) {
+  for (int i = 0; i < out->outer_count; i++)
+    if (out->outer[i].dot == dot) return &out->outer[i];
+  return NULL;
+}
+
+// `turned`: the second time round, when all results over the keys are known; those are then passed over.
+static const char *add_outer(Find *find, int number, ExprId dot, bool turned) {
+  Attention *out = find->out;
+  AttentionOuter outer, *known = known_outer(out, dot);
+  int row, key;
+  if (known && turned) return NULL;
+  if (known) {
+    known->stores |= 1u << number;
+    return known->axes == find->kernel->stores[number].axes ? NULL
+                                                            : "one result is stored over different axes";
+  }
+  const char *why = read_outer(find, number, dot, &outer, &row, &key);
+  if (why) return why;
+  uint32_t more = expr_at(find, dot)->axes & ~(1u << key);
+  if (turned) return add_turned(find, &outer, row, key, more);
   if (out->outer_count && (row != out->row || key != out->key || more != out->more))
-    return "results differ in axes";
+    return NULL; // perhaps turned
+  if (out->outer_count == ATTENTION_MAX_OUTER) return "there are too many results";
   out->row = row;
   out->key = key;
   out->more = more;
-  out->batch |= store->axes & ~(1u << row | 1u << outer->column);
-  out->outer_count++;
+  out->batch |= outer.axes & ~(1u << row | 1u << outer.column);
+  out->outer[out->outer_count++] = outer;
   return NULL;
 }
 
@@ -264,7 +320,7 @@ static const char *check_widths(const Find *find) {
     if (!extent_is_constant(width)) return "the width of a head is only known at run time";
     if (width.offset > ATTENTION_WIDEST) return "heads are too wide";
   }
-  if (out->share && out->outer_count > 1) return "a softmax has several results";
+  if (out->share && (out->outer_count > 1 || out->is_turned)) return "a softmax has several results";
   return NULL;
 }
 
@@ -279,9 +335,12 @@ const char *kernel_attention(const Kernel *kernel, Attention *out) {
     if (store->mode != STORE_SET || kernel->buffers[store->buffer].use != BUFFER_WRITE)
       why = "it overwrites what it reads";
     else if (dot)
-      why = add_outer(&find, i, dot);
+      why = add_outer(&find, i, dot, false);
   }
   if (!why && !out->outer_count) why = "there is no contraction";
+  for (int i = 0; i < kernel->store_count && !why; i++)
+    if (find.product[kernel->stores[i].value])
+      why = add_outer(&find, i, find.product[kernel->stores[i].value], true);
   for (int i = 0; i < out->outer_count && !why; i++) why = check_outer(&find, &out->outer[i]);
   memset(find.seen, 0, kernel->expr_count);
   for (int i = 0; i < kernel->store_count && !why; i++)

@@ -210,6 +210,12 @@ typedef struct Attention {
   AttentionInner inner[ATTENTION_MAX_INNER];
   AttentionOuter outer[ATTENTION_MAX_OUTER];
   int inner_count, outer_count;
+  // One more result, of the same weights but over the rows: result[key, column] = dot over row of weight, value. Its
+  // expressions have axes of their own: `turned_row` and `turned_key` are its rows and keys, `turned_of` says whose
+  // weights it has. What it stores is the plain sum, in f32. Only where `is_turned`.
+  AttentionOuter turned;
+  int turned_row, turned_key, turned_of;
+  bool is_turned;
   // With a softmax, else 0: the weight is made of share = exp(score - largest) / total in a way that commutes
   // with dividing by the total; largest and total bind axes of their own.
   ExprId score, share, largest, total;

@@ -8,7 +8,11 @@
 
 #include <string.h>
 
-enum { FEWEST_ROWS = 24 }; // of queries: with fewer, three kernels read keys and values as fast
+enum {
+  FEWEST_TASKS = 8,    // batch entries that are tasks: with fewer, threads would idle
+  FEWEST_ROWS = 24,    // of queries: with fewer, three kernels are as fast
+  FEWEST_TRAINED = 96, // where it is trained, so that weights are computed again
+};
 
 enum { MOST_MOVED = 64, MOST_GROUPS = 8, SHOWN = 0 }; // SHOWN: the "group" that reads outputs
 
@@ -114,10 +118,10 @@ static bool small_enough(const Lowering *lowering, uint32_t group) {
     if (is_reduction(node->op)) axes += 2 * __builtin_popcount(node->attributes.axes);
   }
   return lowering->leaves.count + lowering->stored[group].count <= GROUP_MAX_BUFFERS &&
-         lowering->closure.count <= 2 * GROUP_MAX_OPS && axes + MAX_RANK <= GROUP_MAX_AXES;
+         lowering->closure.count <= 2 * GROUP_MAX_OPS && axes + MAX_RANK <= KERNEL_MAX_AXES;
 }
 
-static const char *judge(Absorb *absorb, uint32_t group) {
+static const char *judge(Absorb *absorb, uint32_t group, int64_t fewest) {
   Lowering *lowering = &absorb->lowering;
   Attention attention;
   find_closure(lowering, group);
@@ -130,10 +134,14 @@ static const char *judge(Absorb *absorb, uint32_t group) {
   forget(absorb);
   kernel = collapse(kernel_copy(kernel, arena));
   const char *why = kernel_attention(kernel, &attention);
-  int64_t rows = why ? 0 : extent_value(kernel->axes[attention.row].extent, absorb->symbols);
+  int64_t rows = why ? 0 : extent_value(kernel->axes[attention.row].extent, absorb->symbols), tasks = 1;
+  for (int axis = 0; axis < kernel->axis_count && !why; axis++)
+    if (attention.batch >> axis & 1) tasks *= extent_value(kernel->axes[axis].extent, absorb->symbols);
+  if (!why && attention.is_turned && tasks < FEWEST_TASKS)
+    why = "there are too few heads to share among threads";
   arena_free(arena);
   if (why) return why;
-  return rows < FEWEST_ROWS ? "there are too few rows of queries to pay" : NULL;
+  return rows < fewest ? "there are too few rows of queries to pay" : NULL;
 }
 
 // The group that stores the softmax which `group` contracts over its keys, and the one that stores its scores.
@@ -286,7 +294,7 @@ static void join_pair(Absorb *absorb, uint32_t early, uint32_t late) {
   }
   bool fits = true;
   for (size_t i = 0; i < stored.count && fits; i++) fits = move(absorb, list[i], late);
-  if (!fits || judge(absorb, late)) undo(absorb, before);
+  if (!fits || judge(absorb, late, 0)) undo(absorb, before);
 }
 
 static void try_attention(Absorb *absorb, uint32_t group) {
@@ -299,7 +307,8 @@ static void try_attention(Absorb *absorb, uint32_t group) {
   absorb->count = 0;
   const char *why = follow(absorb, weight, &chain);
   if (!why) why = absorb_pairs(absorb, softmax, scores, &chain);
-  for (int i = 0; i < chain.group_count && !why; i++) why = judge(absorb, chain.groups[i]);
+  int64_t fewest = chain.group_count > 1 ? FEWEST_TRAINED : FEWEST_ROWS;
+  for (int i = 0; i < chain.group_count && !why; i++) why = judge(absorb, chain.groups[i], fewest);
   if (why) {
     undo(absorb, 0);
     absorb->fusion->note[weight] = why;
@@ -355,7 +364,7 @@ static void absorb_masks(Absorb *absorb) {
     if (!is_index_arithmetic(absorb, id) || !only_attentions(absorb, id, &groups)) continue;
     absorb->count = 0;
     const char *why = move(absorb, id, 0) ? NULL : "too many moves";
-    for (size_t i = 0; i < groups.count && !why; i++) why = judge(absorb, groups.list[i]);
+    for (size_t i = 0; i < groups.count && !why; i++) why = judge(absorb, groups.list[i], 0);
     if (why) undo(absorb, 0);
   }
 }
