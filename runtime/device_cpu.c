@@ -19,25 +19,53 @@ typedef struct CpuDevice {
   char name[120];
 } CpuDevice;
 
-// Large blocks lie on huge pages where the system gives them: fewer misses of the address cache when
-// streaming.
+// In the 64 bytes before every block: where what it was cut from begins, and how long that is.
+typedef struct BlockHeader {
+  void *begin;
+  size_t mapped; // 0: from malloc
+} BlockHeader;
+enum { HEADER = 64 };
+
+static void *place_header(void *begin, size_t mapped, char *block) {
+  *(BlockHeader *)(block - HEADER) = (BlockHeader){begin, mapped};
+  return block;
+}
+
+// Large blocks lie on huge pages where the system gives them: fewer misses of the address cache when streaming. They
+// are mapped, so that they are zeros without being written, and take no memory before they are.
+static void *map_block(size_t bytes) {
+  size_t mapped;
+  if (__builtin_add_overflow(bytes, (size_t)(HUGE_PAGE + HEADER), &mapped)) return NULL;
+  char *begin = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (begin == MAP_FAILED) return NULL;
+  char *block = begin + HEADER + (HUGE_PAGE - (uintptr_t)(begin + HEADER) % HUGE_PAGE) % HUGE_PAGE;
+  // Whole pages only, so that a block takes what was asked for and no more.
+  madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+  return place_header(begin, mapped, block);
+}
+
+static void *allocate_block(size_t bytes) {
+  void *memory;
+  if (posix_memalign(&memory, HEADER, bytes + HEADER)) return NULL;
+  memset(memory, 0, bytes + HEADER);
+  return place_header(memory, 0, (char *)memory + HEADER);
+}
+
 static void *cpu_allocate(Device *device, size_t bytes, Failure *failure) {
   (void)device;
-  size_t alignment = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
-  void *memory;
-  if (posix_memalign(&memory, alignment, bytes ? bytes : 1)) {
-    fail(failure, "out of memory: %zu bytes were asked for", bytes);
-    return NULL;
-  }
-  // Whole pages only, so that a block takes what was asked for and no more.
-  if (alignment == HUGE_PAGE) madvise(memory, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-  memset(memory, 0, bytes);
-  return memory;
+  void *block = bytes >= HUGE_PAGE ? map_block(bytes) : allocate_block(bytes);
+  if (!block) fail(failure, "out of memory: %zu bytes were asked for", bytes);
+  return block;
 }
 
 static void cpu_release(Device *device, void *memory) {
   (void)device;
-  free(memory);
+  if (!memory) return;
+  BlockHeader header = *(BlockHeader *)((char *)memory - HEADER);
+  if (header.mapped)
+    munmap(header.begin, header.mapped);
+  else
+    free(header.begin);
 }
 
 static bool cpu_copy(Device *device, void *to, const void *from, size_t bytes, Failure *failure) {
@@ -61,7 +89,7 @@ static bool cpu_load(Device *device, const Program *program, void **loaded, Fail
     if ((size_t)program->codes[i].scratch_bytes > need) need = (size_t)program->codes[i].scratch_bytes;
   if (need <= cpu->scratch_bytes) return true;
   for (int i = 0; i < threads_count(cpu->threads); i++) {
-    free(cpu->scratch[i]);
+    cpu_release(device, cpu->scratch[i]);
     cpu->scratch[i] = cpu_allocate(device, need, failure);
     if (!cpu->scratch[i]) return false;
   }
@@ -109,7 +137,7 @@ static bool cpu_wait(Device *device, Failure *failure) {
 
 static void cpu_close(Device *device) {
   CpuDevice *cpu = (CpuDevice *)device;
-  for (int i = 0; i < device->threads; i++) free(cpu->scratch[i]);
+  for (int i = 0; i < device->threads; i++) cpu_release(device, cpu->scratch[i]);
   free(cpu->scratch);
   threads_close(cpu->threads);
   free(cpu);
