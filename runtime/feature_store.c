@@ -157,7 +157,8 @@ static bool header_is(int descriptor, const Header *wanted) {
   return pread(descriptor, &found, sizeof found, 0) == sizeof found && !memcmp(&found, wanted, sizeof found);
 }
 
-// A file with nothing but its header takes the name at once: where `replace` is not set, only if none has it.
+// A file with nothing but its header takes the name at once: where `replace` is not set, only if none has it (but for
+// file systems without hard links, where what another run has begun meanwhile may go).
 static bool make_file(FeatureStore *store, bool replace, Failure *failure) {
   char *temporary = arena_print(store->arena, "%s.XXXXXX", store->path);
   int descriptor = mkostemp(temporary, O_CLOEXEC);
@@ -165,7 +166,8 @@ static bool make_file(FeatureStore *store, bool replace, Failure *failure) {
   bool good = write(descriptor, &store->header, sizeof store->header) == sizeof store->header &&
               !fchmod(descriptor, 0644);
   if (good && replace) good = !rename(temporary, store->path);
-  if (good && !replace) good = !link(temporary, store->path) || errno == EEXIST;
+  if (good && !replace)
+    good = !link(temporary, store->path) || errno == EEXIST || !rename(temporary, store->path);
   if (!good) fail_path(failure, "write it", store->path);
   unlink(temporary); // after a rename, nothing has that name
   close(descriptor);

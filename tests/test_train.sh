@@ -299,6 +299,22 @@ for type in f16 int8; do
   tail -n 1 "$here/whole/log.jsonl" "$here/$type/log.jsonl" | sed -n 's/.*"mean": \([0-9.e-]*\).*/\1/p' >"$here/means"
   if awk '{m[NR] = $1} END {exit !(NR == 2 && (m[1] - m[2]) ^ 2 < (0.02 * m[1]) ^ 2)}' "$here/means"; then pass; else fail "--cache-dtype $type: losses" "$(cat "$here/means")"; fi
 done
+# Ctrl-C while they are computed, by an encoder that takes its time: what is done is kept, the run goes on from there.
+slow() { # OUT OPTION...
+  out=$1
+  shift
+  exec "$vlmc" train models/vlm.vlm $(echo "$vision" | sed 's/width=32/width=256/; s/depth=1/depth=32/') $lm --stage sft -D sft.batch=8 --data "$data" --out "$here/$out" --steps 20 --threads 1 "$@" >"$here/out" 2>"$here/err"
+}
+(slow slow --cache-size 0) || fail "a slow encoder" "$(cat "$here/err")"
+slow begun --cache-dir "$here/begun.cache" &
+run=$! tries=0
+until [ -n "$(find "$here/begun.cache/features" -size +2k 2>/dev/null)" ] || [ $((tries += 1)) -gt 3000 ]; do sleep 0.02; done
+kill -INT $run
+{ wait $run; } 2>"$here/waited"
+status=$?
+if [ $status -eq 130 ]; then pass; else fail "Ctrl-C while features are computed: status $status" "$(cat "$here/err")"; fi
+(slow begun --cache-dir "$here/begun.cache" --resume) && same "Ctrl-C while features are computed" "$here/slow/optimizer-20.safetensors" "$here/begun/optimizer-20.safetensors" &&
+  holds "features from before Ctrl-C" err '^features: of 40 different pictures 40 are kept, [1-4][0-9] of them from earlier runs'
 good "pictures altered at random" "$vlmc" train models/vlm.vlm $vision $lm -D vision.mirror=1 --stage sft -D sft.batch=8 --from "$here/pretrain" --data "$data" --out "$here/altered" --steps 2 && holds "pictures altered at random" err '^features: none are kept, each time a picture is shown it is altered'
 good "one pass over the pictures" "$vlmc" train models/vlm.vlm $vision $lm --stage pretrain -D pretrain.batch=8 --data "$data" --out "$here/once" --steps 3 --cache-dir "$here/once.cache" && holds "one pass over the pictures" err '^features: no picture is shown twice'
 
