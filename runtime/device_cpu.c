@@ -9,30 +9,36 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { HUGE_PAGE = 2 << 20 };
+enum { HUGE_PAGE = 2 << 20, SLAB = 16 << 20 };
+
+typedef struct Slab Slab;
+struct Slab {
+  unsigned char *memory;
+  size_t used;
+  int blocks; // not yet released
+  Slab *next;
+};
 
 typedef struct CpuDevice {
   Device device;
+  Slab *slabs; // the first is filled
   Threads *threads;
   void **scratch; // per worker
   size_t scratch_bytes;
   char name[120];
 } CpuDevice;
 
-// In the 64 bytes before every block: where what it was cut from begins, and how long that is.
-typedef struct BlockHeader {
+// ---- memory -------------------------------------------------------------------------------------
+
+// Blocks lie on huge pages where the system gives them, since each miss of the address cache delays what is streamed:
+// those smaller than such a page share a slab. All is mapped, so that it is zeros without being written, and takes no
+// memory before it is. In the 64 bytes before what was mapped: where the mapping begins, and how long it is.
+typedef struct MapHeader {
   void *begin;
-  size_t mapped; // 0: from malloc
-} BlockHeader;
+  size_t mapped;
+} MapHeader;
 enum { HEADER = 64 };
 
-static void *place_header(void *begin, size_t mapped, char *block) {
-  *(BlockHeader *)(block - HEADER) = (BlockHeader){begin, mapped};
-  return block;
-}
-
-// Large blocks lie on huge pages where the system gives them: fewer misses of the address cache when streaming. They
-// are mapped, so that they are zeros without being written, and take no memory before they are.
 static void *map_block(size_t bytes) {
   size_t mapped;
   if (__builtin_add_overflow(bytes, (size_t)(HUGE_PAGE + HEADER), &mapped)) return NULL;
@@ -41,31 +47,54 @@ static void *map_block(size_t bytes) {
   char *block = begin + HEADER + (HUGE_PAGE - (uintptr_t)(begin + HEADER) % HUGE_PAGE) % HUGE_PAGE;
   // Whole pages only, so that a block takes what was asked for and no more.
   madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-  return place_header(begin, mapped, block);
-}
-
-static void *allocate_block(size_t bytes) {
-  void *memory;
-  if (posix_memalign(&memory, HEADER, bytes + HEADER)) return NULL;
-  memset(memory, 0, bytes + HEADER);
-  return place_header(memory, 0, (char *)memory + HEADER);
-}
-
-static void *cpu_allocate(Device *device, size_t bytes, Failure *failure) {
-  (void)device;
-  void *block = bytes >= HUGE_PAGE ? map_block(bytes) : allocate_block(bytes);
-  if (!block) fail(failure, "out of memory: %zu bytes were asked for", bytes);
+  *(MapHeader *)(block - HEADER) = (MapHeader){begin, mapped};
   return block;
 }
 
+static void unmap_block(void *block) {
+  MapHeader header = *(MapHeader *)((char *)block - HEADER);
+  munmap(header.begin, header.mapped);
+}
+
+static void *take_from_slab(CpuDevice *cpu, size_t bytes) {
+  size_t need = (bytes + 63) / 64 * 64;
+  Slab *slab = cpu->slabs;
+  if (!slab || slab->used + need > SLAB) {
+    slab = calloc(1, sizeof *slab);
+    if (slab) slab->memory = map_block(SLAB);
+    if (!slab || !slab->memory) {
+      free(slab);
+      return NULL;
+    }
+    slab->next = cpu->slabs;
+    cpu->slabs = slab;
+  }
+  slab->used += need;
+  slab->blocks++;
+  return slab->memory + slab->used - need;
+}
+
+static void *cpu_allocate(Device *device, size_t bytes, Failure *failure) {
+  void *memory =
+      bytes >= HUGE_PAGE ? map_block(bytes) : take_from_slab((CpuDevice *)device, bytes ? bytes : 1);
+  if (!memory) fail(failure, "out of memory: %zu bytes were asked for", bytes);
+  return memory;
+}
+
+// A slab goes when its last block does; what was given back before is not given out again, so that all is zeros.
 static void cpu_release(Device *device, void *memory) {
-  (void)device;
-  if (!memory) return;
-  BlockHeader header = *(BlockHeader *)((char *)memory - HEADER);
-  if (header.mapped)
-    munmap(header.begin, header.mapped);
-  else
-    free(header.begin);
+  CpuDevice *cpu = (CpuDevice *)device;
+  unsigned char *block = memory;
+  for (Slab **at = &cpu->slabs; *at; at = &(*at)->next) {
+    Slab *slab = *at;
+    if (block < slab->memory || block >= slab->memory + SLAB) continue;
+    if (--slab->blocks) return;
+    *at = slab->next;
+    unmap_block(slab->memory);
+    free(slab);
+    return;
+  }
+  if (memory) unmap_block(memory);
 }
 
 static bool cpu_copy(Device *device, void *to, const void *from, size_t bytes, Failure *failure) {

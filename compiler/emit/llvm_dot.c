@@ -265,28 +265,36 @@ static void right_lines(Gemm *gemm, const Region *tile, const Block *block, LLVM
                    llvm_offset(emit, pointers, emit->pointer, number(gemm, i)));
 }
 
+enum { GROUPS_AHEAD = 4 }; // of columns: about what memory delivers in the time that it takes to answer
+
 // One row: a few columns at once, whose elements are evaluated where they are multiplied. A unit of the contraction is
-// written out, so that all that it has in common (a block's scale, a byte's two halves) is computed once.
+// written out, so that all that it has in common (a block's scale, a byte's two halves) is computed once. What the next
+// columns read there is asked for: with so much to compute, the machine has few loads of its own under way.
 static void multiply_units(Gemm *gemm, const Region *tile, const Block *block, LLVMValueRef left,
                            LLVMValueRef sums) {
   Emit *emit = gemm->emit;
   int at_once = dot_lines_at_once(emit);
-  LLVMTypeRef vector = llvm_vector_of(emit->f32, gemm->dot.lanes);
-  LLVMValueRef totals[8], last = subtract(gemm, tile->column_end, number(gemm, 1));
-  LLVMValueRef line = llvm_get(emit, emit->pointer, left);
-  for (int i = 0; i < at_once; i++) totals[i] = llvm_variable(emit, vector);
+  LLVMValueRef last = subtract(gemm, tile->column_end, number(gemm, 1));
+  LLVMValueRef line = llvm_get(emit, emit->pointer, left), totals = dot_totals(emit);
+  DotChains chains[8];
   Loop column = llvm_loop_open(emit, tile->column_begin, tile->column_end, at_once);
-  for (int i = 0; i < at_once; i++) llvm_set(emit, totals[i], LLVMConstNull(vector));
+  for (int i = 0; i < at_once; i++) chains[i] = dot_chains_open(emit, 1);
   Loop unit = llvm_loop_open(emit, block->begin, block->end, gemm->unit);
+  LLVMValueRef elements = floats(gemm, line, subtract(gemm, unit.index, block->begin));
   for (int i = 0; i < at_once; i++) {
-    Scope *scope = llvm_scope_open(emit);
-    dot_bind(emit, scope, &gemm->dot.columns, minimum(gemm, add(gemm, column.index, number(gemm, i)), last));
-    LLVMValueRef elements = floats(gemm, line, subtract(gemm, unit.index, block->begin));
-    dot_unit(emit, &gemm->dot, unit.index, elements, totals[i]);
-    llvm_scope_close(emit, scope);
+    LLVMValueRef own = add(gemm, column.index, number(gemm, i));
+    Scope *here = llvm_scope_open(emit);
+    dot_bind(emit, here, &gemm->dot.columns, minimum(gemm, own, last));
+    dot_unit(emit, &gemm->dot, unit.index, elements, &chains[i]);
+    llvm_scope_close(emit, here);
+    Scope *next = llvm_scope_open(emit);
+    dot_bind(emit, next, &gemm->dot.columns, add(gemm, own, number(gemm, GROUPS_AHEAD * at_once)));
+    dot_bind(emit, next, &gemm->dot.contract, unit.index);
+    dot_prefetch(emit, next, gemm->dot.right.expr, 1);
+    llvm_scope_close(emit, next);
   }
   llvm_loop_close(emit, &unit);
-  for (int i = 0; i < at_once; i++) totals[i] = llvm_get(emit, vector, totals[i]);
+  for (int i = 0; i < at_once; i++) dot_chains_close(emit, &chains[i], totals, number(gemm, i));
   dot_fold(emit, totals, floats(gemm, sums, subtract(gemm, column.index, tile->column_begin)),
            not_first(gemm, block));
   llvm_loop_close(emit, &column);

@@ -81,6 +81,13 @@ bool dot_constant(LLVMValueRef value, int64_t *number);
 // Is the set one digit whose length is known to be a multiple?
 bool dot_multiple_of(const DotIndex *index, int64_t multiple);
 
+// Vectors of sums that are added to in turn, so that no addition waits for the one before.
+enum { DOT_CHAINS = 4 }; // at most
+typedef struct DotChains {
+  LLVMValueRef sums[DOT_CHAINS]; // variables
+  int count, next;
+} DotChains;
+
 // ---- llvm_dot_pack.c ----------------------------------------------------------------------------
 // Panels of `width` elements of an operand's own index side by side, for each step of the contraction:
 // element (c, k) at base[c / width * panel_stride + (k - k_begin) * width + c % width], c counted from
@@ -93,6 +100,9 @@ typedef struct DotPanels {
   int width;                   // lanes or a multiple
 } DotPanels;
 void dot_pack(Emit *emit, const Dot *dot, const DotOperand *operand, const DotPanels *panels);
+// Asks for what the expression will load, in a scope that is some steps ahead, where the machine does not see by itself
+// where this is going: rows of a matrix are far apart, and where much is computed few loads are under way.
+void dot_prefetch(Emit *emit, Scope *scope, ExprId expr, int lanes);
 // Addresses of `count` lines of the operand from `begin` on (beyond end - 1: that one again), at place `k` of
 // the contraction, into an array of pointers.
 void dot_lines(Emit *emit, const Dot *dot, const DotOperand *operand, LLVMValueRef begin, LLVMValueRef end,
@@ -105,8 +115,8 @@ void dot_evaluate_lines(Emit *emit, const Dot *dot, const DotOperand *operand, D
 // Steps that a contraction comes in: all of its axes but the slowest, if their number is known and small and divides any
 // block of the contraction; else 0.
 int64_t dot_unit_steps(const DotIndex *contract);
-// total (a variable) += one unit of the right operand, from step `first` on, times `elements`. The columns are bound.
-void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef elements, LLVMValueRef total);
+// chains += one unit of the right operand, from step `first` on, times `elements`. The columns are bound.
+void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef elements, DotChains *chains);
 
 // ---- llvm_dot_tile.c: functions of the module, made when first asked for ------------------------
 // void (ptr left, ptr right, ptr sums, i64 count, i64 accumulate): sums[r][c] (+)= left[r] . right[c];
@@ -116,11 +126,16 @@ LLVMValueRef dot_tile_function(Emit *emit, const Dot *dot, bool lines, int vecto
 // bf16 steps to an element.
 LLVMValueRef dot_transpose_function(Emit *emit, const Dot *dot, DType dtype);
 // void (ptr lines, ptr line, i64 count, ptr sums, i64 accumulate): sums[i] (+)= lines[i] . line, for
-// dot_lines_at_once lines.
+// dot_lines_at_once lines, one after the other: a machine reads ahead best along one line.
 LLVMValueRef dot_lines_function(Emit *emit, DType dtype, DType line_dtype);
 int dot_lines_at_once(const Emit *emit);
-// sums[i] (+)= all lanes of totals[i] added up, for dot_lines_at_once vectors, which are overwritten.
-void dot_fold(Emit *emit, LLVMValueRef *totals, LLVMValueRef sums, LLVMValueRef accumulate);
+DotChains dot_chains_open(Emit *emit, int count);                                   // a power of two of them
+void dot_chains_add(Emit *emit, DotChains *chains, LLVMValueRef x, LLVMValueRef y); // += x * y
+// Their sum becomes totals[index]: an array of dot_lines_at_once vectors.
+void dot_chains_close(Emit *emit, const DotChains *chains, LLVMValueRef totals, LLVMValueRef index);
+LLVMValueRef dot_totals(Emit *emit);
+// sums[i] (+)= all lanes of totals[i] added up.
+void dot_fold(Emit *emit, LLVMValueRef totals, LLVMValueRef sums, LLVMValueRef accumulate);
 void dot_call(Emit *emit, LLVMValueRef function, LLVMValueRef *arguments, unsigned count);
 
 #endif

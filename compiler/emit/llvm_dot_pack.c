@@ -31,23 +31,31 @@ static bool computed(const Emit *emit, ExprId expr) {
   return computed(emit, e->in[0]) && computed(emit, e->in[1]) && computed(emit, e->in[2]);
 }
 
-// Asks for what the expression will load, in a scope that is some steps ahead: rows of a matrix are too far
-// apart for the machine to see by itself where this is going.
-static void prefetch(Emit *emit, Scope *scope, ExprId expr, int lanes) {
+static void find_loads(const Emit *emit, ExprId expr, ExprId *loads, int *count) {
   const Expr *e = &emit->kernel->exprs[expr];
   if (!expr || e->axes) return;
-  if (e->op != SCALAR_LOAD) {
-    for (int i = 0; i < 3; i++) prefetch(emit, scope, e->in[i], lanes);
-    return;
-  }
-  int rank = emit->kernel->buffers[e->buffer].rank;
-  for (int i = 0; i < rank; i++)
+  for (int i = 0; i < *count; i++)
+    if (loads[i] == expr) return;
+  if (e->op == SCALAR_LOAD && *count < KERNEL_MAX_BUFFERS) loads[(*count)++] = expr;
+  for (int i = 0; i < 3 && e->op != SCALAR_LOAD; i++) find_loads(emit, e->in[i], loads, count);
+}
+
+static void prefetch_load(Emit *emit, Scope *scope, ExprId load, int lanes) {
+  const Expr *e = &emit->kernel->exprs[load];
+  for (int i = 0; i < emit->kernel->buffers[e->buffer].rank; i++)
     if (!computed(emit, e->index[i])) return;
   int64_t step;
   LLVMValueRef address = llvm_address(emit, scope, e->buffer, e->index, lanes, &step);
-  if (step == INT64_MIN || llvm_vector_scope(emit, scope, expr) == NULL) return;
+  if (step == INT64_MIN || (lanes > 1 && llvm_vector_scope(emit, scope, load) == NULL)) return;
   LLVMValueRef arguments[] = {address, llvm_i32(emit, 0), llvm_i32(emit, 3), llvm_i32(emit, 1)};
   llvm_intrinsic(emit, "llvm.prefetch", &emit->pointer, 1, arguments, 4);
+}
+
+void dot_prefetch(Emit *emit, Scope *scope, ExprId expr, int lanes) {
+  ExprId loads[KERNEL_MAX_BUFFERS];
+  int count = 0;
+  find_loads(emit, expr, loads, &count);
+  for (int i = 0; i < count; i++) prefetch_load(emit, scope, loads[i], lanes);
 }
 
 typedef struct Target {
@@ -83,7 +91,7 @@ static void evaluate_piece(Emit *emit, void *context, Scope *scope, LLVMValueRef
   if (target->ahead_axis >= 0) {
     Scope *ahead = llvm_scope_open(emit);
     llvm_bind(ahead, target->ahead_axis, target->ahead, 1);
-    prefetch(emit, ahead, target->operand->expr, lanes);
+    dot_prefetch(emit, ahead, target->operand->expr, lanes);
     llvm_scope_close(emit, ahead);
   }
   LLVMValueRef value = llvm_splat(emit, llvm_value(emit, scope, target->operand->expr), lanes);
@@ -216,7 +224,7 @@ int64_t dot_unit_steps(const DotIndex *contract) {
 }
 
 // Steps [begin, begin + the fastest axis's length) of a unit, the slower axes being bound.
-static void unit_run(Emit *emit, const Dot *dot, int64_t begin, LLVMValueRef elements, LLVMValueRef total) {
+static void unit_run(Emit *emit, const Dot *dot, int64_t begin, LLVMValueRef elements, DotChains *chains) {
   const DotDigit *fast = &dot->contract.digits[dot->contract.count - 1];
   int64_t length = LLVMConstIntGetSExtValue(fast->extent);
   LLVMTypeRef vector = llvm_vector_of(emit->f32, dot->lanes);
@@ -230,12 +238,12 @@ static void unit_run(Emit *emit, const Dot *dot, int64_t begin, LLVMValueRef ele
     LLVMValueRef element = llvm_read(emit, DTYPE_F32, address, dot->lanes, mask);
     LLVMValueRef weight = llvm_splat(emit, llvm_value(emit, scope, dot->right.expr), dot->lanes);
     if (mask) weight = LLVMBuildSelect(emit->builder, mask, weight, LLVMConstNull(vector), "");
-    llvm_set(emit, total, llvm_fma(emit, weight, element, llvm_get(emit, vector, total)));
+    dot_chains_add(emit, chains, weight, element);
     llvm_scope_close(emit, scope);
   }
 }
 
-void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef elements, LLVMValueRef total) {
+void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef elements, DotChains *chains) {
   const DotIndex *contract = &dot->contract;
   int fastest = contract->count - 1;
   int64_t steps = dot_unit_steps(contract),
@@ -251,7 +259,7 @@ void dot_unit(Emit *emit, const Dot *dot, LLVMValueRef first, LLVMValueRef eleme
       dot_bind_digit(emit, run, &contract->digits[i], llvm_i64(emit, rest % extent));
       rest /= extent;
     }
-    unit_run(emit, dot, begin, elements, total);
+    unit_run(emit, dot, begin, elements, chains);
     llvm_scope_close(emit, run);
   }
   llvm_scope_close(emit, unit);

@@ -305,24 +305,71 @@ LLVMValueRef dot_transpose_function(Emit *outer, const Dot *dot, DType dtype) {
 
 int dot_lines_at_once(const Emit *emit) { return emit->machine->lanes < 8 ? emit->machine->lanes : 8; }
 
+DotChains dot_chains_open(Emit *emit, int count) {
+  DotChains chains = {.count = count};
+  LLVMTypeRef vector = llvm_vector_of(emit->f32, emit->machine->lanes);
+  for (int i = 0; i < count; i++) {
+    chains.sums[i] = llvm_variable(emit, vector);
+    llvm_set(emit, chains.sums[i], LLVMConstNull(vector));
+  }
+  return chains;
+}
+
+void dot_chains_add(Emit *emit, DotChains *chains, LLVMValueRef x, LLVMValueRef y) {
+  LLVMValueRef sum = chains->sums[chains->next++ % chains->count];
+  llvm_set(emit, sum, llvm_fma(emit, x, y, llvm_get(emit, LLVMTypeOf(x), sum)));
+}
+
+LLVMValueRef dot_totals(Emit *emit) {
+  LLVMTypeRef vector = llvm_vector_of(emit->f32, emit->machine->lanes);
+  return llvm_variable(emit, LLVMArrayType2(vector, (uint64_t)dot_lines_at_once(emit)));
+}
+
+void dot_chains_close(Emit *emit, const DotChains *chains, LLVMValueRef totals, LLVMValueRef index) {
+  LLVMTypeRef vector = llvm_vector_of(emit->f32, emit->machine->lanes);
+  LLVMValueRef sums[DOT_CHAINS];
+  for (int i = 0; i < chains->count; i++) sums[i] = llvm_get(emit, vector, chains->sums[i]);
+  for (int count = chains->count; count > 1; count /= 2)
+    for (int i = 0; i < count / 2; i++) sums[i] = llvm_fadd(emit, sums[i], sums[i + count / 2]);
+  LLVMBuildStore(emit->builder, sums[0], llvm_offset(emit, totals, vector, index));
+}
+
 typedef struct Lines {
   Emit *emit;
-  int count, lanes;
-  LLVMTypeRef vector, memory, line_memory;
+  LLVMTypeRef memory, line_memory;
   DType dtype, line_dtype;
-  LLVMValueRef pointers[8], line, sums[8];
+  LLVMValueRef pointer, line;
+  DotChains chains;
 } Lines;
 
 static void lines_step(Lines *lines, LLVMValueRef k, LLVMValueRef mask) {
   Emit *emit = lines->emit;
-  LLVMValueRef x = llvm_read(emit, lines->line_dtype, llvm_offset(emit, lines->line, lines->line_memory, k),
-                             lines->lanes, mask);
-  for (int i = 0; i < lines->count; i++) {
-    LLVMValueRef address = llvm_offset(emit, lines->pointers[i], lines->memory, k);
-    LLVMValueRef y = llvm_read(emit, lines->dtype, address, lines->lanes, mask);
-    LLVMValueRef sum = llvm_get(emit, lines->vector, lines->sums[i]);
-    llvm_set(emit, lines->sums[i], llvm_fma(emit, y, x, sum));
-  }
+  int lanes = emit->machine->lanes;
+  LLVMValueRef x =
+      llvm_read(emit, lines->line_dtype, llvm_offset(emit, lines->line, lines->line_memory, k), lanes, mask);
+  LLVMValueRef y =
+      llvm_read(emit, lines->dtype, llvm_offset(emit, lines->pointer, lines->memory, k), lanes, mask);
+  dot_chains_add(emit, &lines->chains, y, x);
+}
+
+// The product of one line, into totals[index].
+static void lines_product(Lines *lines, LLVMValueRef count, LLVMValueRef totals, LLVMValueRef index) {
+  Emit *emit = lines->emit;
+  int lanes = emit->machine->lanes, several = DOT_CHAINS * lanes;
+  LLVMValueRef whole = round_down(emit, count, lanes), most = round_down(emit, count, several);
+  lines->chains = dot_chains_open(emit, DOT_CHAINS);
+  Loop steps = llvm_loop_open(emit, llvm_i64(emit, 0), most, several);
+  for (int i = 0; i < DOT_CHAINS; i++)
+    lines_step(lines, add(emit, steps.index, llvm_i64(emit, i * lanes)), NULL);
+  llvm_loop_close(emit, &steps);
+  Loop step = llvm_loop_open(emit, most, whole, lanes);
+  lines_step(lines, step.index, NULL);
+  llvm_loop_close(emit, &step);
+  LLVMValueRef rest = LLVMBuildNSWSub(emit->builder, count, whole, "");
+  Branch tail = llvm_branch_open(emit, not_zero(emit, rest));
+  lines_step(lines, whole, llvm_tail_mask(emit, rest, lanes));
+  llvm_branch_close(emit, &tail);
+  dot_chains_close(emit, &lines->chains, totals, index);
 }
 
 // One vector of the sums over the lanes of `count` vectors: interleave and add, then fold what is left.
@@ -344,10 +391,12 @@ static LLVMValueRef fold_lines(Emit *emit, LLVMValueRef *vectors, int count, int
   return sum;
 }
 
-void dot_fold(Emit *emit, LLVMValueRef *totals, LLVMValueRef sums, LLVMValueRef accumulate) {
-  int count = dot_lines_at_once(emit);
-  LLVMValueRef total = fold_lines(emit, totals, count, emit->machine->lanes);
-  LLVMValueRef none = LLVMConstNull(LLVMTypeOf(total));
+void dot_fold(Emit *emit, LLVMValueRef totals, LLVMValueRef sums, LLVMValueRef accumulate) {
+  int count = dot_lines_at_once(emit), lanes = emit->machine->lanes;
+  LLVMTypeRef vector = llvm_vector_of(emit->f32, lanes);
+  LLVMValueRef vectors[8];
+  for (int i = 0; i < count; i++) vectors[i] = llvm_get(emit, vector, at(emit, vector, totals, i));
+  LLVMValueRef total = fold_lines(emit, vectors, count, lanes), none = LLVMConstNull(LLVMTypeOf(total));
   LLVMValueRef before =
       LLVMBuildSelect(emit->builder, not_zero(emit, accumulate), read_f32(emit, sums, count), none, "");
   write_f32(emit, sums, llvm_fadd(emit, before, total), count);
@@ -359,29 +408,15 @@ LLVMValueRef dot_lines_function(Emit *outer, DType dtype, DType line_dtype) {
   if (known) return known;
   Helper helper = helper_open(outer, name, "ppipi");
   Emit *emit = &helper.emit;
-  Lines lines = {.emit = emit,
-                 .count = dot_lines_at_once(emit),
-                 .lanes = emit->machine->lanes,
-                 .dtype = dtype,
-                 .line_dtype = line_dtype};
-  lines.vector = llvm_vector_of(emit->f32, lines.lanes);
+  Lines lines = {.emit = emit, .dtype = dtype, .line_dtype = line_dtype, .line = helper.parameters[1]};
   lines.memory = memory_type(emit, dtype);
   lines.line_memory = memory_type(emit, line_dtype);
-  lines.line = helper.parameters[1];
-  for (int i = 0; i < lines.count; i++) {
-    lines.pointers[i] = load_pointer(emit, helper.parameters[0], i);
-    lines.sums[i] = llvm_variable(emit, lines.vector);
-    llvm_set(emit, lines.sums[i], LLVMConstNull(lines.vector));
-  }
-  LLVMValueRef count = helper.parameters[2], whole = round_down(emit, count, lines.lanes);
-  Loop loop = llvm_loop_open(emit, llvm_i64(emit, 0), whole, lines.lanes);
-  lines_step(&lines, loop.index, NULL);
-  llvm_loop_close(emit, &loop);
-  LLVMValueRef rest = LLVMBuildNSWSub(emit->builder, count, whole, ""), sums[8];
-  Branch tail = llvm_branch_open(emit, not_zero(emit, rest));
-  lines_step(&lines, whole, llvm_tail_mask(emit, rest, lines.lanes));
-  llvm_branch_close(emit, &tail);
-  for (int i = 0; i < lines.count; i++) sums[i] = llvm_get(emit, lines.vector, lines.sums[i]);
-  dot_fold(emit, sums, helper.parameters[3], helper.parameters[4]);
+  LLVMValueRef totals = dot_totals(emit), count = llvm_i64(emit, dot_lines_at_once(emit));
+  Loop line = llvm_loop_open(emit, llvm_i64(emit, 0), count, 1);
+  lines.pointer =
+      llvm_get(emit, emit->pointer, llvm_offset(emit, helper.parameters[0], emit->pointer, line.index));
+  lines_product(&lines, helper.parameters[2], totals, line.index);
+  llvm_loop_close(emit, &line);
+  dot_fold(emit, totals, helper.parameters[3], helper.parameters[4]);
   return helper_close(&helper);
 }

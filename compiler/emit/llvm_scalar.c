@@ -118,6 +118,18 @@ RULE(mul) {
   return is_float(emit, expr) ? llvm_fmul(emit, x, y) : LLVMBuildMul(emit->builder, x, y, "");
 }
 
+// A whole number in all lanes of x's type.
+static LLVMValueRef constant_like(LLVMValueRef x, long long number) {
+  LLVMTypeRef type = LLVMTypeOf(x);
+  if (LLVMGetTypeKind(type) != LLVMVectorTypeKind)
+    return LLVMConstInt(type, (unsigned long long)number, true);
+  LLVMValueRef lanes[256];
+  unsigned count = LLVMGetVectorSize(type);
+  for (unsigned i = 0; i < count; i++)
+    lanes[i] = LLVMConstInt(LLVMGetElementType(type), (unsigned long long)number, true);
+  return LLVMConstVector(lanes, count);
+}
+
 // Whole numbers: rounds down; by 0 it is 0. The machine's division is kept from dividing by 0 and the lowest
 // by -1.
 static LLVMValueRef divide_down(Emit *emit, bool modulo, LLVMValueRef x, LLVMValueRef y) {
@@ -142,13 +154,28 @@ static LLVMValueRef divide_down(Emit *emit, bool modulo, LLVMValueRef x, LLVMVal
   return LLVMBuildSelect(b, by_zero, zero, result, "");
 }
 
+// The exponent of a constant divisor that is a power of two, whose quotients rounded down are shifts; -1: it is none.
+static int shift_of(const Emit *emit, const Expr *expr) {
+  const Expr *divisor = &emit->kernel->exprs[expr->in[1]];
+  if (divisor->op != SCALAR_CONST || divisor->number < 1 || divisor->number > 1 << 30) return -1;
+  int64_t number = (int64_t)divisor->number;
+  return number & (number - 1) ? -1 : __builtin_ctzll((uint64_t)number);
+}
+
 RULE(div) {
   UNUSED;
-  return is_float(emit, expr) ? LLVMBuildFDiv(emit->builder, x, y, "") : divide_down(emit, false, x, y);
+  if (is_float(emit, expr)) return LLVMBuildFDiv(emit->builder, x, y, "");
+  int shift = shift_of(emit, expr);
+  if (shift < 0) return divide_down(emit, false, x, y);
+  return LLVMBuildAShr(emit->builder, x, constant_like(x, shift), "");
 }
 RULE(mod) {
   UNUSED;
-  if (!is_float(emit, expr)) return divide_down(emit, true, x, y);
+  if (!is_float(emit, expr)) {
+    int shift = shift_of(emit, expr);
+    if (shift < 0) return divide_down(emit, true, x, y);
+    return LLVMBuildAnd(emit->builder, x, constant_like(x, (1ll << shift) - 1), "");
+  }
   LLVMValueRef whole = float_intrinsic(emit, "llvm.floor", LLVMBuildFDiv(emit->builder, x, y, ""));
   return llvm_contract(LLVMBuildFSub(emit->builder, x, llvm_fmul(emit, y, whole), ""));
 }
