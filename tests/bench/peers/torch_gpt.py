@@ -19,5 +19,4 @@ def loss():
 
 
 step = training_step(model, loss)
-step()
 side.serve(step)

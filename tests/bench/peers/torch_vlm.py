@@ -28,5 +28,4 @@ def loss():
 
 
 step = training_step(model, loss)
-step()
 side.serve(step)
