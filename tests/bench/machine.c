@@ -35,6 +35,7 @@ int main(int count, char **words) {
     load.bytes = (size_t)(amount * 1e6);
     load.memory = device ? device->allocate(device, load.bytes, &failure) : NULL;
     if (!load.memory) return side_absent(failure.message);
+    memset(load.memory, 1, load.bytes); // pages that nobody wrote are all the same one, in the cache
   }
   int status = side_serve(NULL, step, &load);
   if (load.memory) device->release(device, load.memory);
