@@ -174,6 +174,8 @@ static void measure(const Row *row, const Kernel *kernel, Running *running, Thre
   size_t weight_bytes = (size_t)row->n * (size_t)row->k * sizeof(float);
   int copies = row->bandwidth ? weight_bytes > 100u << 20 ? 2 : COPIES : 1;
   char *pool = copies > 1 ? get(device, weight_bytes * (size_t)copies) : NULL;
+  if (pool)
+    fill(DTYPE_F32, pool, weight_bytes * (size_t)copies / sizeof(float)); // unwritten pages are all one
   double work = row->bandwidth ? (double)weight_bytes : flops;
   int repeats = row->bandwidth ? copies : 1 + (int)(4e9 / flops);
   if (repeats > 40) repeats = 40;
