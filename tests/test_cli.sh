@@ -162,11 +162,12 @@ good "code of kernels" "$vlmc" "$here/gpt.kernels" --emit=c && prints "code of k
 small="models/gpt.vlm --preset tiny -D depth=1 --batch 3 --length 17"
 lines() { sed -n '2,$s/^\([^ ]*\) .*OP *\(.*\)/\1 \2/p' "$1" | grep -v '^total'; }
 good "model lines" "$vlmc" $small && lines "$here/out" >"$here/lines" && prints "model lines" 'models/gpt.vlm:[0-9]+'
-good "model lines read back" "$vlmc" "$here/gpt.kernels" --batch 3 --length 17 && lines "$here/out" >"$here/again"
+good "kernels of these sizes" "$vlmc" $small --emit=kernels -o "$here/small.kernels" # likely sizes have a say in what fuses
+good "model lines read back" "$vlmc" "$here/small.kernels" --batch 3 --length 17 && lines "$here/out" >"$here/again"
 if [ -s "$here/lines" ]; then same "model lines read back" "$here/lines" "$here/again"; else fail "model lines: none found"; fi
 for form in c cuda; do
   good "--emit=$form" "$vlmc" $small --emit=$form -o "$here/direct"
-  good "--emit=$form of kernels" "$vlmc" "$here/gpt.kernels" --batch 3 --length 17 --emit=$form -o "$here/back" && same "--emit=$form of kernels" "$here/direct" "$here/back"
+  good "--emit=$form of kernels" "$vlmc" "$here/small.kernels" --batch 3 --length 17 --emit=$form -o "$here/back" && same "--emit=$form of kernels" "$here/direct" "$here/back"
 done
 sed 's/^from .*/from models.vlm:0  x/' "$here/gpt.kernels" >"$here/wrong.kernels"
 refuses 'wrong.kernels:2:17: error: expected the number of a line' "$here/wrong.kernels"

@@ -98,6 +98,8 @@ generation() {
         row "$2 decode, $format, $on" ours llama 1.00
         row "$2 decode, $format, $on" ours machine 0.90
       else
+        # llama.cpp rounds what it multiplies with bf16 weights to bf16 too
+        [ $format = bf16 ] && model="$model --dtype bf16"
         ours ours $model --program prefill --length 512
         llama prefill "$4" $format $threads
         row "$2 prefill of 512, $format, $on" ours llama $reach
