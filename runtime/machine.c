@@ -20,27 +20,23 @@ enum { TRIES = 4 }; // of each loop: the best is what the machine can do
   operation " %%" register "30, %%" register "31, %%" register number "\n\t"
 #define CHAIN_LOW(operation, register, number)                                                               \
   operation " %%" register "14, %%" register "15, %%" register number "\n\t"
-__attribute__((target("avx512f"))) static double chains_512(int64_t rounds) {
-  int64_t left = rounds;
-#define EACH(n) CHAIN("vfmadd231ps", "zmm", #n)
-  __asm__ volatile("1:\n\t" EACH(0) EACH(1) EACH(2) EACH(3) EACH(4) EACH(5) EACH(6) EACH(7) EACH(8) EACH(9)
-                       EACH(10) EACH(11) EACH(12) EACH(13) EACH(14) EACH(15) "dec %0\n\tjnz 1b"
-                   : "+r"(left)::"zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8",
-                     "zmm9", "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15");
-#undef EACH
-  return (double)rounds * 16 * 16 * 2;
-}
-// The same with pairs of bf16.
-__attribute__((target("avx512f,avx512bf16"))) static double chains_pairs(int64_t rounds) {
-  int64_t left = rounds;
-#define EACH(n) CHAIN("vdpbf16ps", "zmm", #n)
-  __asm__ volatile("1:\n\t" EACH(0) EACH(1) EACH(2) EACH(3) EACH(4) EACH(5) EACH(6) EACH(7) EACH(8) EACH(9)
-                       EACH(10) EACH(11) EACH(12) EACH(13) EACH(14) EACH(15) "dec %0\n\tjnz 1b"
-                   : "+r"(left)::"zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8",
-                     "zmm9", "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15");
-#undef EACH
-  return (double)rounds * 16 * 16 * 4;
-}
+// Sixteen chains of one operation, which does so many FLOPs in each lane.
+#define CHAINS_512(name, features, operation, flops)                                                         \
+  __attribute__((target(features))) static double name(int64_t rounds) {                                     \
+    int64_t left = rounds;                                                                                   \
+    __asm__ volatile(                                                                                        \
+        "1:\n\t" CHAIN(operation, "zmm", "0") CHAIN(operation, "zmm", "1") CHAIN(operation, "zmm", "2")      \
+            CHAIN(operation, "zmm", "3") CHAIN(operation, "zmm", "4") CHAIN(operation, "zmm", "5")           \
+                CHAIN(operation, "zmm", "6") CHAIN(operation, "zmm", "7") CHAIN(operation, "zmm", "8")       \
+                    CHAIN(operation, "zmm", "9") CHAIN(operation, "zmm", "10") CHAIN(operation, "zmm", "11") \
+                        CHAIN(operation, "zmm", "12") CHAIN(operation, "zmm", "13")                          \
+                            CHAIN(operation, "zmm", "14") CHAIN(operation, "zmm", "15") "dec %0\n\tjnz 1b"   \
+        : "+r"(left)::"zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9",        \
+          "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15");                                             \
+    return (double)rounds * 16 * 16 * (flops);                                                               \
+  }
+CHAINS_512(chains_512, "avx512f", "vfmadd231ps", 2)
+CHAINS_512(chains_pairs, "avx512f,avx512bf16", "vdpbf16ps", 4)
 __attribute__((target("avx2,fma"))) static double chains_256(int64_t rounds) {
   int64_t left = rounds;
 #define EACH(n) CHAIN_LOW("vfmadd231ps", "ymm", #n)
