@@ -35,13 +35,12 @@ typedef struct Gemm {
   Dot dot;
   Sizes sizes;
   bool left_in_place;
-  DType left_dtype; // of its lines
-  int64_t deepest;  // longest block of the contraction, in steps
-  LLVMValueRef few; // i1: the right operand is read once, by lines or rows; NULL: never
-  bool streams;     // few rows: by rows of the right operand, where they lie; else by lines
-  bool evaluated;   // the lines are no plain loads (weights to be dequantised, say)
-  int64_t
-      unit; // they come in pieces of so many steps, which are evaluated in registers; 0: in scratch memory
+  DType left_dtype;  // of its lines
+  int64_t deepest;   // longest block of the contraction, in steps
+  LLVMValueRef few;  // i1: the right operand is read once, by lines or rows; NULL: never
+  bool streams;      // few rows: by rows of the right operand, where they lie; else by lines
+  bool evaluated;    // the lines are no plain loads (weights to be dequantised, say)
+  int64_t unit;      // steps that they come in, which are evaluated in registers; 0: in scratch memory
   LLVMValueRef many; // i1: it is packed for tiles; NULL: never
 } Gemm;
 
