@@ -184,18 +184,25 @@ static const struct {
      "output y update %3\n"},
 };
 
-static void test_rule(const char *name, const char *before, const char *expected) {
-  Arena *arena = arena_new();
+// NULL: it does not read, which counts as a failure.
+static Graph *read_named(Arena *arena, const char *name, const char *text) {
   Sources sources;
   sources_init(&sources, arena);
   Diagnostics diagnostics = {.sources = &sources};
-  const char *text =
+  Graph *graph = graph_read(arena, &diagnostics, sources_add(&sources, name, text, strlen(text)));
+  CHECK(graph, "%s: %s", name, text_string(&diagnostics.text));
+  text_free(&diagnostics.text);
+  return graph;
+}
+
+static void test_rule(const char *name, const char *before, const char *expected) {
+  Arena *arena = arena_new();
+  Graph *graph = read_named(
+      arena, name,
       arena_print(arena,
                   "graph rule\n%%1 = input x data: f32[B, n=3]\n%%2 = input y param value=0: f32[n=3]\n"
                   "%%3 = input i data: i32[n=3]\n%%4 = input c data: bool[n=3]\n%s",
-                  before);
-  Graph *graph = graph_read(arena, &diagnostics, sources_add(&sources, name, text, strlen(text)));
-  CHECK(graph, "%s: %s", name, text_string(&diagnostics.text));
+                  before));
   if (graph) {
     Graph *after = pass_all(graph);
     Text result = {0}, wanted = {0};
@@ -206,7 +213,6 @@ static void test_rule(const char *name, const char *before, const char *expected
     text_free(&result);
     text_free(&wanted);
   }
-  text_free(&diagnostics.text);
   arena_free(arena);
 }
 
@@ -249,23 +255,18 @@ static const struct {
 static void test_sums(void) {
   for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) {
     Arena *arena = arena_new();
-    Sources sources;
-    sources_init(&sources, arena);
-    Diagnostics diagnostics = {.sources = &sources};
-    const char *text =
+    Graph *graph = read_named(
+        arena, sums[i].name,
         arena_print(arena,
                     "graph sums\n%%1 = input y data: f32[B, i=3, j=5]\n%%2 = input v data: f32[B, j=5, "
                     "e=4]\n%%3 = input a data: f32[B, i=3, e=4]\n%s",
-                    sums[i].text);
-    Graph *graph = graph_read(arena, &diagnostics, sources_add(&sources, "sums", text, strlen(text)));
-    CHECK(graph, "a sum %s: %s", sums[i].name, text_string(&diagnostics.text));
+                    sums[i].text));
     Graph *after = graph ? pass_associate(graph) : NULL;
     int contractions = 0;
     for (NodeId id = 1; after && id < after->count; id++) contractions += after->nodes[id].op == OP_DOT;
     CHECK(!after || contractions == sums[i].contractions, "a sum %s: %d contractions", sums[i].name,
           contractions);
     CHECK(!after || compare(graph, after, 1, random_symbols), "a sum %s changes the result", sums[i].name);
-    text_free(&diagnostics.text);
     arena_free(arena);
   }
 }
